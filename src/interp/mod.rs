@@ -3,6 +3,8 @@
 //! In: the typed graph or its schedule, batches of samples. Out: trained parameters. Knows no file and no terminal;
 //! only `encrypted` needs the kernels of `he`.
 
+pub mod clear;
+mod gemm;
 pub mod simulate;
 
 use std::collections::HashMap;
