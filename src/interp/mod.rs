@@ -4,6 +4,9 @@
 //! only `encrypted` needs the kernels of `he`.
 
 pub mod clear;
+pub mod encode;
+#[cfg(feature = "server")]
+pub mod encrypted;
 mod gemm;
 pub mod simulate;
 
@@ -20,7 +23,7 @@ pub struct Batch<'a> {
     pub features: &'a [f32],
     /// `[size, elements of a label]`
     pub labels: &'a [f32],
-    /// Arguments of a function that runs on its own, by node.
+    /// Arguments of a function that runs on its own, by node; they take the place of the features.
     pub arguments: Option<&'a HashMap<NodeId, Vec<f32>>>,
 }
 
@@ -47,9 +50,9 @@ pub enum EngineError {
 }
 
 /// What watches an engine at work: progress, and whether it should stop.
-pub trait Watch {
-    /// So many look-ups more are done.
-    fn luts(&mut self, done: u64);
+pub trait Watch: Sync {
+    /// So many look-ups more are done. Called from worker threads.
+    fn luts(&self, done: u64);
     fn cancelled(&self) -> bool;
 }
 
@@ -57,7 +60,7 @@ pub trait Watch {
 pub struct Unwatched;
 
 impl Watch for Unwatched {
-    fn luts(&mut self, _: u64) {}
+    fn luts(&self, _: u64) {}
     fn cancelled(&self) -> bool {
         false
     }
@@ -67,7 +70,7 @@ pub trait Engine {
     fn name(&self) -> &'static str;
 
     /// One step of gradient descent on a batch.
-    fn step(&mut self, batch: &Batch<'_>, watch: &mut dyn Watch) -> Result<(), EngineError>;
+    fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError>;
 
     /// The parameters, by the client's decryption where they are encrypted.
     fn parameters(&mut self) -> Result<Vec<Vec<f32>>, EngineError>;
@@ -99,7 +102,10 @@ fn contract<T: Copy + Default>(
 ) -> Vec<T> {
     let size = |label: u8| step.sizes.iter().find(|(l, _)| *l == label).map_or(1, |(_, s)| *s);
     let stride = |labels: &[u8], label: u8| {
-        labels.iter().position(|&l| l == label).map_or(0, |i| labels[i + 1..].iter().map(|&l| size(l)).product())
+        labels
+            .iter()
+            .position(|&l| l == label)
+            .map_or(0, |i| labels[i + 1..].iter().map(|&l| size(l)).product())
     };
     let mut loops: Vec<u8> = step.labels[2].clone();
     for label in step.labels.iter().flatten() {
