@@ -202,26 +202,27 @@ impl ClientKey {
     fn packing_key(&self, level: usize, progress: &(dyn Fn(usize) + Sync)) -> Result<PackingKey, HeError> {
         let profile = self.profile();
         let plans = PackingKey::plans(&self.ring, level)?;
-        let chunks = self
-            .big_secret
-            .par_chunks(KEY_CHUNK)
-            .map(|bits| {
+        let digits = profile.packing_digits;
+        let stride = 2 * plans.len() * profile.ring.degree;
+        let mut words = vec![0u64; self.big_secret.len() * digits * stride];
+        words
+            .par_chunks_mut(KEY_CHUNK * digits * stride)
+            .zip(self.big_secret.par_chunks(KEY_CHUNK))
+            .try_for_each(|(words, bits)| {
                 let mut rng = chacha()?;
-                let mut words = Vec::new();
-                for &bit in bits {
-                    for digit in 0..profile.packing_digits as u32 {
-                        let message = (bit as i64) << (digit * digit_bits(profile));
-                        let plain = self.ring.plaintext("packing key", &[message], level)?;
-                        let encryption =
-                            self.ring_key.try_encrypt(&plain, &mut rng).map_err(library("packing key"))?;
-                        PackingKey::transform(&plans, &encryption, &mut words)?;
-                    }
+                let messages = bits.iter().flat_map(|&bit| {
+                    (0..digits as u32).map(move |digit| (bit as i64) << (digit * digit_bits(profile)))
+                });
+                for (message, words) in messages.zip(words.chunks_exact_mut(stride)) {
+                    let plain = self.ring.plaintext("packing key", &[message], level)?;
+                    let encryption =
+                        self.ring_key.try_encrypt(&plain, &mut rng).map_err(library("packing key"))?;
+                    PackingKey::transform(&plans, &encryption, words)?;
                 }
-                progress(bits.len() * profile.packing_digits);
-                Ok(words)
-            })
-            .collect::<Result<Vec<Vec<u64>>, HeError>>()?;
-        Ok(PackingKey::new(self.ring.clone(), level, plans, chunks.concat()))
+                progress(bits.len() * digits);
+                Ok::<_, HeError>(())
+            })?;
+        Ok(PackingKey::new(self.ring.clone(), level, plans, words))
     }
 
     /// Encrypts centred integers modulo t, one per coefficient (fewer are followed by zeros).

@@ -13,6 +13,7 @@ use super::{
     params::Profile,
     ring::{Representation, Ring},
 };
+#[cfg(feature = "client")]
 use fhe::bfv;
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
 use rayon::prelude::*;
@@ -58,8 +59,9 @@ struct Job<'a> {
     body: Vec<i64>,
 }
 
+#[cfg(feature = "client")]
 impl PackingKey {
-    /// An empty key at a level; `transform` turns encryptions into its words.
+    /// The transforms of a level's primes.
     pub fn plans(ring: &Ring, level: usize) -> Result<Vec<Plan>, HeError> {
         let moduli = ring.level("packing key", level)?.context.moduli();
         moduli
@@ -71,23 +73,19 @@ impl PackingKey {
             .collect()
     }
 
-    /// Turns one encryption into words of the key.
-    pub fn transform(
-        plans: &[Plan],
-        encryption: &bfv::Ciphertext,
-        words: &mut Vec<u64>,
-    ) -> Result<(), HeError> {
-        for polynomial in encryption.iter() {
+    /// Writes one encryption as words of the key.
+    pub fn transform(plans: &[Plan], encryption: &bfv::Ciphertext, words: &mut [u64]) -> Result<(), HeError> {
+        let half = words.len() / 2;
+        for (polynomial, words) in encryption.iter().zip(words.chunks_exact_mut(half)) {
             let mut p = polynomial.clone();
             p.change_representation(Representation::PowerBasis);
             let coefficients = p.coefficients();
             let residues = coefficients
                 .as_slice()
                 .ok_or_else(|| library("packing key")("coefficients are not contiguous"))?;
-            for (plan, row) in plans.iter().zip(residues.chunks_exact(plan_size(plans))) {
-                let start = words.len();
-                words.extend_from_slice(row);
-                plan.fwd(&mut words[start..]);
+            words.copy_from_slice(residues);
+            for (plan, row) in plans.iter().zip(words.chunks_exact_mut(half / plans.len())) {
+                plan.fwd(row);
             }
         }
         Ok(())
@@ -96,7 +94,9 @@ impl PackingKey {
     pub fn new(ring: Arc<Ring>, level: usize, plans: Vec<Plan>, words: Vec<u64>) -> Self {
         PackingKey { ring, level, plans, words }
     }
+}
 
+impl PackingKey {
     pub fn level(&self) -> usize {
         self.level
     }
@@ -176,10 +176,6 @@ impl PackingKey {
         }
         Ciphertext::from_polynomials(&self.ring, DOING, polynomials, self.level)?.add_plain(&job.body)
     }
-}
-
-fn plan_size(plans: &[Plan]) -> usize {
-    plans.first().map_or(1, Plan::ntt_size)
 }
 
 /// Rounds mask words `start..start + here` of every LWE to t, centred and signed, one row per word.
