@@ -91,12 +91,15 @@ fn products_are_exact_and_as_noisy_as_predicted() {
     check_noise("product", client, &product, fresh.product(fresh, p, 1));
 
     // Sixty-four products of one sign, accumulated: every sum is as large as it can be.
-    let (x, y) = (server.operand(&x).unwrap(), server.operand(&y).unwrap());
-    let sum = server.product_sum(&[(&x, &y); 64]).unwrap();
+    let encrypt = |v: &[i64]| -> Vec<_> {
+        (0..8).map(|_| server.operand(&client.encrypt(v, 1).unwrap()).unwrap()).collect()
+    };
+    let (xs, ys) = (encrypt(&a), encrypt(&b));
+    let pairs: Vec<_> = xs.iter().flat_map(|x| ys.iter().map(move |y| (x, y))).collect();
+    let sum = server.product_sum(&pairs).unwrap();
     let want: Vec<i64> = want.iter().map(|w| centred(64 * w, t)).collect();
     assert_eq!(client.decrypt(&sum).unwrap(), want);
-    // The 64 terms are the same product, so their noise adds up in amplitude, not in variance.
-    check_noise("sum of products", client, &sum, fresh.product(fresh, p, 1).times_integer(64));
+    check_noise("sum of products", client, &sum, BfvNoise::product_sum(p, 1, vec![(fresh, fresh); 64]));
 }
 
 #[test]

@@ -20,19 +20,16 @@ pub fn fresh_rounding_units() -> f64 {
 
 /// The noise of a BFV ciphertext: the variance of e/Q, where c0 + c1·s = (Q/t)·m + e.
 ///
-/// Relative to Q, so that a switch to fewer primes changes it only by what it adds. A small part is *coherent*: the
-/// digits of a relinearisation are not centred, and their mean times the key's noise is the same in every product,
-/// so that it adds up in amplitude where the rest adds up in variance.
+/// Relative to Q, so that a switch to fewer primes changes it only by what it adds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BfvNoise {
-    random: f64,
-    coherent: f64,
+    variance: f64,
 }
 
 impl BfvNoise {
     /// A noise of this variance of e/Q.
     pub fn from_variance(variance: f64) -> Self {
-        BfvNoise { random: variance, coherent: 0.0 }
+        BfvNoise { variance }
     }
 
     /// A ciphertext without noise (a plaintext constant).
@@ -42,7 +39,7 @@ impl BfvNoise {
 
     /// Variance of e/Q.
     pub fn variance(self) -> f64 {
-        self.random + self.coherent
+        self.variance
     }
 
     /// A fresh encryption at a level: the sampled noise, and the rounding of (Q/t)·m down to an integer.
@@ -64,15 +61,14 @@ impl BfvNoise {
         if level < key_level { sum.switch_down(profile, level) } else { sum }
     }
 
-    /// The sum or difference of two ciphertexts of one level.
+    /// The sum or difference of two independent ciphertexts of one level.
     pub fn plus(self, other: Self) -> Self {
-        let coherent = self.coherent.sqrt() + other.coherent.sqrt();
-        BfvNoise { random: self.random + other.random, coherent: coherent * coherent }
+        Self::from_variance(self.variance + other.variance)
     }
 
-    /// The sum of `count` ciphertexts with this noise.
+    /// The sum of `count` independent ciphertexts with this noise.
     pub fn times_count(self, count: f64) -> Self {
-        BfvNoise { random: self.random * count, coherent: self.coherent * count * count }
+        Self::from_variance(self.variance * count)
     }
 
     /// A public integer times a ciphertext.
@@ -82,12 +78,12 @@ impl BfvNoise {
 
     /// A public integer polynomial of squared norm Σ wᵢ² times a ciphertext.
     pub fn times_plain(self, squared_norm: f64) -> Self {
-        BfvNoise { random: self.random * squared_norm, coherent: self.coherent * squared_norm }
+        Self::from_variance(self.variance * squared_norm)
     }
 
     /// Switching down to a level: rounds both polynomials to the smaller modulus.
     pub fn switch_down(self, profile: &Profile, to_level: usize) -> Self {
-        BfvNoise { random: self.random + switch_rounding(profile, to_level), ..self }
+        Self::from_variance(self.variance + switch_rounding(profile, to_level))
     }
 
     /// A sum of products of independent operands at `level`, relinearised, at `level − 1`.
@@ -112,9 +108,8 @@ impl BfvNoise {
         // equal terms, hence its variance of 2·N·(2/3)².
         let s_squared = 2.0 * n * TERNARY_VARIANCE * TERNARY_VARIANCE;
         let rounding = ROUNDING_VARIANCE * (1.0 + n * (TERNARY_VARIANCE + s_squared));
-        let key = relinearisation(profile, down);
-        let random = tensor + rounding * scale(profile, down) + switch_rounding(profile, down) + key;
-        BfvNoise { random, coherent: 3.0 * key }
+        let scaled = tensor + rounding * scale(profile, down);
+        Self::from_variance(scaled + relinearisation(profile, down) + switch_rounding(profile, down))
     }
 
     /// One product; see [`BfvNoise::product_sum`].
@@ -124,7 +119,7 @@ impl BfvNoise {
 
     /// log2 of the standard deviation of e/Q.
     pub fn log2_relative(self) -> f64 {
-        0.5 * self.variance().log2()
+        0.5 * self.variance.log2()
     }
 
     /// log2 of the standard deviation in units of the modulus at a level.
@@ -143,9 +138,8 @@ impl BfvNoise {
     }
 }
 
-/// Key switching of the quadratic part at `level`, by one digit per prime of the level with a key over all primes:
-/// ℓ·N·σ²·E\[digit²\] over Q². Digits are uniform in [0, q): their variance q²/12 makes the random part that is
-/// returned, their mean q/2 a coherent one of three times that variance.
+/// Key switching of the quadratic part at `level`, by one centred digit per prime of the level with a key over all
+/// primes: ℓ·N·σ²·q²/12 over Q².
 fn relinearisation(profile: &Profile, level: usize) -> f64 {
     let digits = profile.primes(level) as f64;
     let log2_prime =
