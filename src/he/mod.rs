@@ -18,6 +18,8 @@ pub mod client;
 #[cfg(feature = "server")]
 mod error;
 #[cfg(feature = "server")]
+mod key_switch;
+#[cfg(feature = "server")]
 mod keys;
 #[cfg(feature = "server")]
 mod lwe;
