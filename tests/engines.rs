@@ -143,7 +143,7 @@ fn encrypted_computes_what_simulate_predicts(schedule: &Schedule, batch: &Batch<
     let server = Server::new(&keys, schedule, initial.clone()).unwrap();
     let state = server.run(&encrypted, &Unwatched).unwrap();
     // Two runs of the simulator differ as much as a run of it and the encrypted one may.
-    let traces: Vec<_> = (0..2)
+    let traces: Vec<_> = (0..9)
         .map(|seed| SimulateEngine::new(schedule, initial.clone(), seed).trace(batch).unwrap())
         .collect();
     let rms = |a: &[i64], b: &[i64]| {

@@ -283,7 +283,7 @@ fn a_layer_that_nobody_named_learns() {
     let (features, labels) = (numbers(BATCH * 4, 1), numbers(BATCH * 2, 2));
     let batch = Batch { size: BATCH, features: &features, labels: &labels, arguments: None };
     for _ in 0..400 {
-        engine.step(&batch, &mut Unwatched).unwrap();
+        engine.step(&batch, &Unwatched).unwrap();
     }
     let after = model.loss(loss, &engine.parameters().unwrap());
     assert!(after < 0.05 * before, "the loss went from {before} to {after}");

@@ -48,7 +48,7 @@ impl Engine for ClearEngine {
         "clear"
     }
 
-    fn step(&mut self, batch: &Batch<'_>, watch: &mut dyn Watch) -> Result<(), EngineError> {
+    fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError> {
         if watch.cancelled() {
             return Err(EngineError::Cancelled);
         }
