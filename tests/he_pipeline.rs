@@ -22,7 +22,7 @@ impl Layer {
         let x = data.integers(INPUTS, 1 << 10);
         // Even neurons agree with the sample and pass the ReLU, odd ones oppose it and do not.
         let magnitudes = data.integers(INPUTS * NEURONS, 1 << 10);
-        let sign = |i: usize| x[i % INPUTS].signum() * if i / INPUTS % 2 == 0 { 1 } else { -1 };
+        let sign = |i: usize| x[i % INPUTS].signum() * if (i / INPUTS).is_multiple_of(2) { 1 } else { -1 };
         let w = magnitudes.iter().enumerate().map(|(i, m)| sign(i) * m.abs()).collect();
         let v = data.integers(NEURONS, 1 << 10).iter().map(|v| v.abs()).collect();
         Layer { x, w, v }

@@ -64,12 +64,7 @@ impl ClientKey {
     /// # Errors
     /// The gate refuses the profile, or the operating system gives no randomness.
     pub fn generate(profile: &'static Profile) -> Result<Self, HeError> {
-        Self::generate_in(Ring::of(profile)?)
-    }
-
-    /// Draws keys in a ring that is known to be gated, or is a test's toy.
-    pub(crate) fn generate_in(ring: Arc<Ring>) -> Result<Self, HeError> {
-        let profile = ring.profile;
+        let ring = Ring::of(profile)?;
         let ring_secret = ternary(profile.ring.degree)?;
         let bytes = secret_key_bytes(&ring_secret);
         let ring_key = SecretKey::from_bytes(&bytes, &ring.parameters).map_err(library("key import"))?;

@@ -5,7 +5,7 @@ use super::{
     switch::RingSwitchKey,
 };
 use std::sync::Arc;
-use tfhe::core_crypto::{fft_impl::fft64::c64, prelude::FourierLweBootstrapKeyOwned};
+use tfhe::core_crypto::prelude::FourierLweBootstrapKeyOwned;
 
 /// The evaluation keys of one client, and the evaluator: its methods are the kernels.
 pub struct ServerKeys {
@@ -56,7 +56,7 @@ impl ServerKeys {
     /// Sizes of the keys in memory.
     pub fn bytes(&self) -> KeyBytes {
         KeyBytes {
-            bootstrap: self.bootstrap.as_view().data().len() * size_of::<c64>(),
+            bootstrap: size_of_val(self.bootstrap.as_view().data()),
             packing: self.packing.bytes(),
             ring_switch: self.ring_switch.bytes(),
             relinearisation: self.relinearisation.iter().map(KeySwitchKey::bytes).sum(),

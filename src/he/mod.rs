@@ -23,6 +23,8 @@ mod key_switch;
 mod keys;
 #[cfg(feature = "server")]
 mod lwe;
+#[cfg(feature = "client")]
+mod measure;
 #[cfg(feature = "server")]
 mod packing;
 #[cfg(feature = "server")]
@@ -39,7 +41,7 @@ pub use self::{
     bootstrap::Control,
     ciphertext::Ciphertext,
     error::HeError,
-    keys::ServerKeys,
+    keys::{KeyBytes, ServerKeys},
     lwe::{LabelCiphertext, Lwe, LweBig, LweSmall},
     packing::PackEntry,
     product::Operand,
@@ -48,4 +50,7 @@ pub use self::{
     table::LutTable,
 };
 #[cfg(feature = "client")]
-pub use client::ClientKey;
+pub use self::{
+    client::{ClientKey, MeasuredNoise},
+    measure::UnitCosts,
+};

@@ -70,12 +70,6 @@ impl Ring {
         Ok(ring)
     }
 
-    /// A ring without the gate, for toy sizes.
-    #[cfg(test)]
-    pub(crate) fn ungated(profile: &'static Profile) -> Result<Arc<Ring>, HeError> {
-        Ring::build(profile).map(Arc::new)
-    }
-
     fn build(profile: &'static Profile) -> Result<Ring, HeError> {
         const DOING: &str = "ring parameters";
         let parameters = BfvParametersBuilder::new()
