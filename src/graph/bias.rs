@@ -27,7 +27,9 @@ impl Graph {
             moved[id.index()] = match (&joins[id.index()], &node.op) {
                 (Some(join), _) => {
                     let origin = &self.node(join.product).origin;
-                    let (Op::Param(w), Op::Param(b)) = (&self.node(join.weights).op, &self.node(join.bias).op) else {
+                    let (Op::Param(w), Op::Param(b)) =
+                        (&self.node(join.weights).op, &self.node(join.bias).op)
+                    else {
                         continue;
                     };
                     let joined = new.param(stack(self.param_info(*w), self.param_info(*b)), origin)?;
@@ -67,7 +69,11 @@ impl Graph {
             let (product, bias) = (operands[product], operands[bias]);
             let is_vector = matches!(&self.node(product).op, Op::Contract { left, right, .. }
                 if left.len() == 1 && right.len() == 2 && right[0] == left[0]);
-            if !is_vector || !matches!(self.node(bias).op, Op::Param(_)) || !used_once(product) || !used_once(bias) {
+            if !is_vector
+                || !matches!(self.node(bias).op, Op::Param(_))
+                || !used_once(product)
+                || !used_once(bias)
+            {
                 return None;
             }
             let parts = self.operands(product);

@@ -3,6 +3,9 @@
 //! In: the typed graph or its schedule, batches of samples. Out: trained parameters. Knows no file and no terminal;
 //! only `encrypted` needs the kernels of `he`.
 
+pub mod encode;
+#[cfg(feature = "server")]
+pub mod encrypted;
 pub mod simulate;
 
 use std::collections::HashMap;
@@ -18,7 +21,7 @@ pub struct Batch<'a> {
     pub features: &'a [f32],
     /// `[size, elements of a label]`
     pub labels: &'a [f32],
-    /// Arguments of a function that runs on its own, by node.
+    /// Arguments of a function that runs on its own, by node; they take the place of the features.
     pub arguments: Option<&'a HashMap<NodeId, Vec<f32>>>,
 }
 
@@ -45,9 +48,9 @@ pub enum EngineError {
 }
 
 /// What watches an engine at work: progress, and whether it should stop.
-pub trait Watch {
-    /// So many look-ups more are done.
-    fn luts(&mut self, done: u64);
+pub trait Watch: Sync {
+    /// So many look-ups more are done. Called from worker threads.
+    fn luts(&self, done: u64);
     fn cancelled(&self) -> bool;
 }
 
@@ -55,7 +58,7 @@ pub trait Watch {
 pub struct Unwatched;
 
 impl Watch for Unwatched {
-    fn luts(&mut self, _: u64) {}
+    fn luts(&self, _: u64) {}
     fn cancelled(&self) -> bool {
         false
     }
@@ -65,7 +68,7 @@ pub trait Engine {
     fn name(&self) -> &'static str;
 
     /// One step of gradient descent on a batch.
-    fn step(&mut self, batch: &Batch<'_>, watch: &mut dyn Watch) -> Result<(), EngineError>;
+    fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError>;
 
     /// The parameters, by the client's decryption where they are encrypted.
     fn parameters(&mut self) -> Result<Vec<Vec<f32>>, EngineError>;
@@ -97,7 +100,10 @@ fn contract<T: Copy + Default>(
 ) -> Vec<T> {
     let size = |label: u8| step.sizes.iter().find(|(l, _)| *l == label).map_or(1, |(_, s)| *s);
     let stride = |labels: &[u8], label: u8| {
-        labels.iter().position(|&l| l == label).map_or(0, |i| labels[i + 1..].iter().map(|&l| size(l)).product())
+        labels
+            .iter()
+            .position(|&l| l == label)
+            .map_or(0, |i| labels[i + 1..].iter().map(|&l| size(l)).product())
     };
     let mut loops: Vec<u8> = step.labels[2].clone();
     for label in step.labels.iter().flatten() {

@@ -9,7 +9,7 @@ use crate::he::noise;
 use crate::plan::lower::AtomKind;
 use crate::plan::schedule::{ProductStep, Read, Schedule, SiteStep, Source, Stage};
 
-use super::{Batch, Engine, EngineError, Trace, Watch, contract};
+use super::{Batch, Engine, EngineError, Trace, Watch, contract, encode};
 
 /// Exact integers plus the plan's noise.
 pub struct SimulateEngine<'a> {
@@ -51,13 +51,7 @@ impl<'a> SimulateEngine<'a> {
         deviation * sample
     }
 
-    /// A value modulo t, centred.
-    fn centred(&self, value: i64) -> i64 {
-        let shift = 64 - self.schedule.profile.ring.plaintext_bits;
-        (value << shift) >> shift
-    }
-
-    fn run(&mut self, batch: &Batch<'_>, watch: &mut dyn Watch) -> Result<State, EngineError> {
+    fn run(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<State, EngineError> {
         let schedule = self.schedule;
         let mut state = State {
             operands: vec![Vec::new(); schedule.operands.len()],
@@ -83,7 +77,8 @@ impl<'a> SimulateEngine<'a> {
                 }
                 Stage::Products(products) => {
                     for &product in products {
-                        state.products[product] = self.product(&schedule.products[product], &state, batch.size);
+                        state.products[product] =
+                            self.product(&schedule.products[product], &state, batch.size);
                     }
                 }
             }
@@ -115,8 +110,9 @@ impl<'a> SimulateEngine<'a> {
 
     /// One batch of look-ups; for each table the outputs in units of t.
     fn look_up(&mut self, site: usize, step: &SiteStep, state: &State, batch: &Batch<'_>) -> Vec<Vec<f64>> {
-        let profile = self.schedule.profile;
-        let t = self.schedule.modulus();
+        let schedule = self.schedule;
+        let profile = schedule.profile;
+        let t = schedule.modulus();
         let switches = noise::lut_input_error(profile, step.tables.len(), step.reads.len() as f64);
         let output_noise = noise::pbs_output_variance(profile).sqrt() * t;
         // Entries of the table between −1 and 1.
@@ -126,7 +122,8 @@ impl<'a> SimulateEngine<'a> {
         for sample in 0..samples {
             for element in 0..step.elements {
                 let integer = self.read(&step.reads, state, sample, element);
-                let input = self.centred(integer) as f64 + step.constant.get(element) * step.amplitude;
+                let input =
+                    encode::centred(schedule, integer) as f64 + step.constant.get(element) * step.amplitude;
                 let torus = input / t + self.gauss(switches);
                 let x = ((4.0 * torus) * entries / 2.0).round() * 2.0 / entries;
                 // The torus in units of the range: −2..2, of which the outer half is the negated table.
@@ -150,20 +147,24 @@ impl<'a> SimulateEngine<'a> {
     fn pack(&mut self, operand: usize, state: &State, batch: &Batch<'_>) -> Vec<i64> {
         let schedule = self.schedule;
         let own = &schedule.operands[operand];
-        let samples = if own.form.per_sample { batch.size } else { 1 };
+        let samples = if own.per_sample { batch.size } else { 1 };
         let size = own.form.elements();
         let rounding = noise::packed_error_units(schedule.profile, 0.0);
         let label_noise = noise::label_variance(schedule.profile).sqrt() * schedule.modulus();
         let mut out = Vec::with_capacity(samples * size);
         for sample in 0..samples {
             for element in 0..size {
-                let constant = own.form.constant.get(element) * own.amplitude;
-                let (mut fresh, mut packed) = if own.fresh { (constant, 0.0) } else { (0.0, constant) };
+                let (mut fresh, mut packed) = (0.0, 0.0);
+                let public = encode::public_part(schedule, own, &self.initial, element);
                 for term in &own.form.terms {
                     let Some(index) = super::mapped(&term.map, element) else { continue };
                     let atom = &schedule.atoms[term.atom.0 as usize];
                     let units = own.amplitude * term.coefficient;
-                    let at = if atom.per_sample { sample * crate::graph::elements(&atom.shape) + index } else { index };
+                    let at = if atom.per_sample {
+                        sample * crate::graph::elements(&atom.shape) + index
+                    } else {
+                        index
+                    };
                     match atom.kind {
                         AtomKind::Fresh(node) => fresh += units * batch.fresh(node, sample, index),
                         AtomKind::Label(_) => {
@@ -175,46 +176,43 @@ impl<'a> SimulateEngine<'a> {
                             let base = schedule.sites[site].tables[function].amplitude;
                             packed += units / base * state.tables[site][function][at];
                         }
-                        AtomKind::Weight { site, param } => {
+                        AtomKind::Weight { site, .. } => {
                             let base = schedule.sites[site].tables[0].amplitude;
                             packed += units / base * state.tables[site][0][at];
-                            if let Some(master) = schedule.masters.iter().position(|m| m.param == param) {
-                                packed += units * f64::from(self.initial[master][index]);
-                            }
                         }
                         AtomKind::Product(_) => {}
                     }
                 }
-                let mut integer = fresh.round() as i64;
+                let mut integer = fresh.round() as i64 + public;
                 if own.packed {
                     integer += (packed + self.gauss(rounding)).round() as i64;
-                } else {
-                    integer += packed.round() as i64;
                 }
-                out.push(self.centred(integer));
+                out.push(encode::centred(schedule, integer));
             }
         }
         out
     }
 
     fn product(&self, step: &ProductStep, state: &State, batch: usize) -> Vec<i64> {
+        let schedule = self.schedule;
         let sides = step.sides.map(|side| self.source(side, state));
-        let mut out = contract(step, sides, batch, |a: i64, b| a.wrapping_mul(b), |a: i64, b| a.wrapping_add(b));
-        out.iter_mut().for_each(|v| *v = self.centred(*v));
+        let mut out =
+            contract(step, sides, batch, |a: i64, b| a.wrapping_mul(b), |a: i64, b| a.wrapping_add(b));
+        out.iter_mut().for_each(|v| *v = encode::centred(schedule, *v));
         out
     }
 
     /// Values of the schedule's outputs.
-    pub fn evaluate(&mut self, batch: &Batch<'_>, watch: &mut dyn Watch) -> Result<Vec<Vec<f32>>, EngineError> {
+    pub fn evaluate(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<Vec<Vec<f32>>, EngineError> {
         let state = self.run(batch, watch)?;
-        Ok(self
-            .schedule
+        let schedule = self.schedule;
+        Ok(schedule
             .outputs
             .iter()
             .map(|output| {
                 (0..crate::graph::elements(&output.shape))
                     .map(|i| {
-                        let integer = self.centred(self.read(&output.reads, &state, 0, i));
+                        let integer = encode::centred(schedule, self.read(&output.reads, &state, 0, i));
                         (integer as f64 / output.amplitude + output.constant.get(i)) as f32
                     })
                     .collect()
@@ -224,7 +222,7 @@ impl<'a> SimulateEngine<'a> {
 
     /// Runs the stages of one step and hands out every value: for tests against the encrypted engine.
     pub fn trace(&mut self, batch: &Batch<'_>) -> Result<Trace, EngineError> {
-        let state = self.run(batch, &mut super::Unwatched)?;
+        let state = self.run(batch, &super::Unwatched)?;
         Ok(Trace { operands: state.operands, products: state.products })
     }
 }
@@ -234,15 +232,13 @@ impl Engine for SimulateEngine<'_> {
         "simulate"
     }
 
-    fn step(&mut self, batch: &Batch<'_>, watch: &mut dyn Watch) -> Result<(), EngineError> {
+    fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError> {
         let state = self.run(batch, watch)?;
         for (index, master) in self.schedule.masters.iter().enumerate() {
             let (product, factor) = master.gradient;
             for (own, g) in self.masters[index].iter_mut().zip(&state.products[product]) {
-                *own = own.wrapping_sub(factor.wrapping_mul(*g));
+                *own = encode::centred(self.schedule, own.wrapping_sub(factor.wrapping_mul(*g)));
             }
-            let shift = 64 - self.schedule.profile.ring.plaintext_bits;
-            self.masters[index].iter_mut().for_each(|v| *v = (*v << shift) >> shift);
         }
         Ok(())
     }
@@ -260,4 +256,3 @@ impl Engine for SimulateEngine<'_> {
             .collect())
     }
 }
-

@@ -131,9 +131,10 @@ impl Builder<'_> {
     }
 
     fn form_rms(&self, form: &Form) -> f64 {
-        let has_label = form.terms.iter().any(|t| {
-            matches!(self.lowered.atoms[t.atom.0 as usize].kind, AtomKind::Label(_))
-        });
+        let has_label = form
+            .terms
+            .iter()
+            .any(|t| matches!(self.lowered.atoms[t.atom.0 as usize].kind, AtomKind::Label(_)));
         if has_label {
             return OUTPUT_DELTA_RMS;
         }
@@ -232,22 +233,23 @@ impl Builder<'_> {
         roots.sort_unstable();
         for root in roots {
             let node = self.lowered.products[root].node;
-            let placed = place(&self.lowered.products, root, self.profile.ring.degree, self.batch).map_err(
-                |why| match why {
-                    NoLayout::TooLarge { needed, degree } => self.unsupported(
-                        node,
-                        format!("a product of {needed} weights does not fit a ring of degree {degree}"),
-                        "this product needs one coefficient for each of its weights",
-                        "use fewer inputs or units, or `--engine clear`",
-                    ),
-                    NoLayout::NotClean => self.unsupported(
-                        node,
-                        "no layout lets this product feed the next one".into(),
-                        "its unused coefficients would meet what is read",
-                        "put `refresh(…)` or a function between the two products",
-                    ),
-                },
-            )?;
+            let placed =
+                place(&self.lowered.products, root, self.profile.ring.degree, self.batch).map_err(|why| {
+                    match why {
+                        NoLayout::TooLarge { needed, degree } => self.unsupported(
+                            node,
+                            format!("a product of {needed} weights does not fit a ring of degree {degree}"),
+                            "this product needs one coefficient for each of its weights",
+                            "use fewer inputs or units, or `--engine clear`",
+                        ),
+                        NoLayout::NotClean => self.unsupported(
+                            node,
+                            "no layout lets this product feed the next one".into(),
+                            "its unused coefficients would meet what is read",
+                            "put `refresh(…)` or a function between the two products",
+                        ),
+                    }
+                })?;
             let amplitude = self.requests[&root];
             let (index, _) = self.add_product(root, &placed, amplitude, 0)?;
             self.product_at.insert(root, index);
@@ -282,7 +284,14 @@ impl Builder<'_> {
         for k in 0..2 {
             (sides[k], noises[k]) = match (&product.sides[k], &placed.inner[k]) {
                 (Side::Leaf(form), _) => {
-                    let operand = self.operand(product.node, form, &placed.sides[k], amplitudes[k], level + 1);
+                    let operand = self.operand(
+                        product.node,
+                        form,
+                        product.side_per_sample[k],
+                        &placed.sides[k],
+                        amplitudes[k],
+                        level + 1,
+                    );
                     (Source::Operand(operand), self.operands[operand].noise)
                 }
                 (Side::Product(inner), Some(placed)) => {
@@ -343,16 +352,28 @@ impl Builder<'_> {
     }
 
     /// The operand with this form, layout, amplitude and level; an equal one is shared.
-    fn operand(&mut self, node: NodeId, form: &Form, layout: &Layout, amplitude: f64, level: usize) -> usize {
+    fn operand(
+        &mut self,
+        node: NodeId,
+        form: &Form,
+        per_sample: bool,
+        layout: &Layout,
+        amplitude: f64,
+        level: usize,
+    ) -> usize {
         let same = |own: &Operand| {
             own.level == level
+                && own.per_sample == per_sample
                 && own.amplitude == amplitude
                 && own.layout == *layout
                 && own.form.constant == form.constant
                 && own.form.terms.len() == form.terms.len()
-                && own.form.terms.iter().zip(&form.terms).all(|(a, b)| {
-                    a.atom == b.atom && a.coefficient == b.coefficient && a.map == b.map
-                })
+                && own
+                    .form
+                    .terms
+                    .iter()
+                    .zip(&form.terms)
+                    .all(|(a, b)| a.atom == b.atom && a.coefficient == b.coefficient && a.map == b.map)
         };
         if let Some(index) = self.operands.iter().position(same) {
             return index;
@@ -365,7 +386,7 @@ impl Builder<'_> {
             layout: layout.clone(),
             amplitude,
             level,
-            per_sample: form.per_sample || layout.samples > 1,
+            per_sample,
             fresh: kinds.iter().any(is_fresh),
             packed: kinds.iter().any(|kind| !is_fresh(kind)),
             noise: self.leaf_noise(form, 1.0),
@@ -398,9 +419,14 @@ impl Builder<'_> {
             let per_sample = self.products[step].per_sample();
             let layout = self.products[step].layout.clone();
             let source = (Source::Product(step), factor as i64);
-            match reads.iter_mut().find(|r| r.layout == layout && r.map == term.map && r.per_sample == per_sample) {
+            match reads
+                .iter_mut()
+                .find(|r| r.layout == layout && r.map == term.map && r.per_sample == per_sample)
+            {
                 Some(read) => read.sources.push(source),
-                None => reads.push(Read { sources: vec![source], map: Arc::clone(&term.map), layout, per_sample }),
+                None => {
+                    reads.push(Read { sources: vec![source], map: Arc::clone(&term.map), layout, per_sample })
+                }
             }
         }
         if !leaf.terms.is_empty() {
@@ -423,7 +449,7 @@ impl Builder<'_> {
                     "use fewer values, or `--engine clear`",
                 ));
             }
-            let operand = self.operand(node, &leaf, &layout, amplitude, 0);
+            let operand = self.operand(node, &leaf, leaf.per_sample, &layout, amplitude, 0);
             match beside {
                 Some(at) => reads[at].sources.push((Source::Operand(operand), 1)),
                 None => reads.push(Read {
@@ -441,13 +467,12 @@ impl Builder<'_> {
         for (master, form) in masters.iter_mut().zip(self.lowered.outputs.clone()) {
             let node = self.lowered.products.first().map_or(NodeId::default(), |p| p.node);
             let single = match form.terms.as_slice() {
-                [term] if form.as_atom().is_some() || is_identity(&term.map) => match self.lowered.atoms
-                    [term.atom.0 as usize]
-                    .kind
-                {
-                    AtomKind::Product(product) => Some((self.product_at[&product], term.coefficient)),
-                    _ => None,
-                },
+                [term] if form.as_atom().is_some() || is_identity(&term.map) => {
+                    match self.lowered.atoms[term.atom.0 as usize].kind {
+                        AtomKind::Product(product) => Some((self.product_at[&product], term.coefficient)),
+                        _ => None,
+                    }
+                }
                 _ => None,
             };
             let Some((step, coefficient)) = single else {
@@ -659,7 +684,9 @@ fn stages(schedule: &Schedule) -> Vec<Stage> {
         };
         let ready: Vec<usize> = (0..schedule.products.len())
             .filter(|&i| !done_products[i])
-            .filter(|&i| schedule.products[i].sides.iter().all(|s| is_done(s, &done_operands, &done_products)))
+            .filter(|&i| {
+                schedule.products[i].sides.iter().all(|s| is_done(s, &done_operands, &done_products))
+            })
             .collect();
         if !ready.is_empty() {
             ready.iter().for_each(|&i| done_products[i] = true);

@@ -78,7 +78,8 @@ impl Form {
             let size = part.elements() as u32;
             let local = |i: u32| (i != NONE && i >= base && i - base < size).then(|| (i - base) as usize);
             for term in &part.terms {
-                let composed: Arc<[u32]> = map.iter().map(|&i| local(i).map_or(NONE, |i| term.map[i])).collect();
+                let composed: Arc<[u32]> =
+                    map.iter().map(|&i| local(i).map_or(NONE, |i| term.map[i])).collect();
                 if composed.iter().any(|&i| i != NONE) {
                     out.terms.push(Term { map: composed, ..term.clone() });
                 }

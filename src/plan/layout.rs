@@ -17,7 +17,8 @@ pub struct Layout {
 impl Layout {
     /// Coefficient and sign of an element of the `sample`-th sample of a polynomial.
     pub fn position(&self, degree: usize, sample: usize, element: usize) -> (usize, i64) {
-        let exponent = (self.exponents[element] as u64 + sample as u64 * self.sample_stride as u64) % (2 * degree as u64);
+        let exponent = (self.exponents[element] as u64 + sample as u64 * self.sample_stride as u64)
+            % (2 * degree as u64);
         let exponent = exponent as usize;
         if exponent < degree { (exponent, 1) } else { (exponent - degree, -1) }
     }

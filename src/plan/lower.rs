@@ -18,9 +18,15 @@ pub enum AtomKind {
     /// Encrypted by the client under the key of what leaves a table.
     Label(NodeId),
     /// Output `function` of the table at `site`.
-    Lut { site: usize, function: usize },
+    Lut {
+        site: usize,
+        function: usize,
+    },
     /// The working weights: a table over the master, and the public initial weights added in the clear.
-    Weight { site: usize, param: ParamId },
+    Weight {
+        site: usize,
+        param: ParamId,
+    },
     Product(usize),
 }
 
@@ -295,7 +301,12 @@ impl<'a> Lowering<'a> {
         (Side::Leaf(self.refresh(id, operand)), 0)
     }
 
-    fn contract(&mut self, id: NodeId, operands: &[NodeId], labels: [Vec<u8>; 3]) -> Result<Form, Diagnostic> {
+    fn contract(
+        &mut self,
+        id: NodeId,
+        operands: &[NodeId],
+        labels: [Vec<u8>; 3],
+    ) -> Result<Form, Diagnostic> {
         let node = self.graph.node(id).clone();
         let mut sizes = HashMap::new();
         let mut side_per_sample = [false; 2];
@@ -304,7 +315,8 @@ impl<'a> Lowering<'a> {
             side_per_sample[k] = operand.per_sample;
             sizes.extend(labels[k].iter().copied().zip(operand.shape.iter().copied()));
         }
-        let ((left, left_depth), (right, right_depth)) = (self.side(id, operands[0]), self.side(id, operands[1]));
+        let ((left, left_depth), (right, right_depth)) =
+            (self.side(id, operands[0]), self.side(id, operands[1]));
         let (right, right_depth) = match (&left, right) {
             // Of two products one goes through a table: their junk would meet.
             (Side::Product(_), Side::Product(_)) => {
@@ -404,7 +416,8 @@ impl<'a> Lowering<'a> {
             functions: vec![TableFn { name: name.to_owned(), expr }],
             range,
         });
-        let atom = self.atom(AtomKind::Lut { site: self.out.sites.len() - 1, function: 0 }, &shape, per_sample);
+        let atom =
+            self.atom(AtomKind::Lut { site: self.out.sites.len() - 1, function: 0 }, &shape, per_sample);
         Form::atom(atom, &shape, per_sample)
     }
 }
@@ -421,7 +434,9 @@ fn step(of: ScalarExpr) -> ScalarExpr {
 fn two_valued(expr: &ScalarExpr, range: f64) -> Option<(f64, f64)> {
     let (low, high) = (expr.eval(-range / 2.0), expr.eval(range / 2.0));
     let constant_on = |sign: f64, value: f64| {
-        (1..=512).all(|i| (expr.eval(sign * range * i as f64 / 512.0) - value).abs() <= 1e-12 * value.abs().max(1.0))
+        (1..=512).all(|i| {
+            (expr.eval(sign * range * i as f64 / 512.0) - value).abs() <= 1e-12 * value.abs().max(1.0)
+        })
     };
     (constant_on(-1.0, low) && constant_on(1.0, high)).then_some((low, high))
 }
@@ -440,7 +455,8 @@ impl Lowered {
     fn drop_unused(&mut self) {
         let mut products = vec![false; self.products.len()];
         let mut sites = vec![false; self.sites.len()];
-        let mut stack: Vec<AtomId> = self.outputs.iter().flat_map(|f| f.terms.iter().map(|t| t.atom)).collect();
+        let mut stack: Vec<AtomId> =
+            self.outputs.iter().flat_map(|f| f.terms.iter().map(|t| t.atom)).collect();
         let mut seen = vec![false; self.atoms.len()];
         let mut pending_products = Vec::new();
         while let Some(atom) = stack.pop().or_else(|| {
@@ -472,7 +488,16 @@ impl Lowered {
         }
         let renumber = |kept: &[bool]| {
             let mut next = 0;
-            kept.iter().map(|&k| if k { next += 1; Some(next - 1) } else { None }).collect::<Vec<Option<usize>>>()
+            kept.iter()
+                .map(|&k| {
+                    if k {
+                        next += 1;
+                        Some(next - 1)
+                    } else {
+                        None
+                    }
+                })
+                .collect::<Vec<Option<usize>>>()
         };
         let (product_at, site_at) = (renumber(&products), renumber(&sites));
         let mut keep = products.iter();
@@ -501,7 +526,8 @@ impl Lowered {
 
     /// Drops functions of tables that nobody reads, and gives each look-up at most two.
     fn prune_functions(&mut self) {
-        let mut used: Vec<Vec<bool>> = self.sites.iter().map(|site| vec![false; site.functions.len()]).collect();
+        let mut used: Vec<Vec<bool>> =
+            self.sites.iter().map(|site| vec![false; site.functions.len()]).collect();
         let mut forms: Vec<&Form> = self.outputs.iter().collect();
         for product in &self.products {
             forms.extend(product.sides.iter().filter_map(|side| match side {
