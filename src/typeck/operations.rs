@@ -297,7 +297,7 @@ impl<'a> Elaborator<'a, '_> {
                     return Err(self.error(span, "E0203", message, "here", help));
                 }
             };
-            value = if size % 2 == 0 {
+            value = if size.is_multiple_of(2) {
                 merged
             } else {
                 let rest = self.graph.slice(value, axis, size - 1, 1, 1, &origin);
