@@ -4,10 +4,13 @@
 //! sample (`per_sample`) or is shared by the batch; [`Op::BatchSum`] leads from the first kind to the second.
 //! Knows no syntax, no scheme and no engine.
 
+mod bias;
 mod build;
 mod derivative;
 mod fuse;
 mod scalar;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 
+pub use bias::unstack;
 pub use build::ShapeError;
 pub use derivative::Derivative;
 pub use scalar::{Binary, Function, ScalarExpr, ScalarFn};
@@ -142,7 +146,7 @@ pub struct Written {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ParamId(pub u32);
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Init {
     /// Normal with variance 2 / fan_in.
     HeNormal,
@@ -150,6 +154,8 @@ pub enum Init {
     Normal(f64),
     /// Uniform on `[a, b)`.
     Uniform(f64, f64),
+    /// Several parameters as one, along their first axis: weights and their bias.
+    Stacked(Arc<[ParamInfo]>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
