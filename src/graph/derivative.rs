@@ -30,7 +30,8 @@ impl Graph {
             }
             let origin = derived(&self.node(id).origin);
             for (operand, contribution) in self.pull_back(id, g, &wanted, &origin)? {
-                let contribution = if self.node(contribution).per_sample && !self.node(operand).per_sample {
+                // By the nodes, not by the contribution: that may be one constant, received from every sample.
+                let contribution = if self.node(id).per_sample && !self.node(operand).per_sample {
                     self.batch_sum(contribution, &origin)?
                 } else {
                     contribution

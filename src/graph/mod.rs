@@ -9,6 +9,8 @@ mod build;
 mod derivative;
 mod fuse;
 mod scalar;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -3,9 +3,11 @@
 //! In: the typed graph or its schedule, batches of samples. Out: trained parameters. Knows no file and no terminal;
 //! only `encrypted` needs the kernels of `he`.
 
+pub mod clear;
 pub mod encode;
 #[cfg(feature = "server")]
 pub mod encrypted;
+mod gemm;
 pub mod simulate;
 
 use std::collections::HashMap;
