@@ -146,8 +146,8 @@ impl Ciphertext {
     pub fn add_plain(&self, coefficients: &[i64]) -> Result<Self, HeError> {
         let operation = "addition of a constant";
         let plain = self.ring.plaintext(operation, coefficients, self.level)?;
-        Ok(Ciphertext { ring: self.ring.clone(), inner: &self.inner + &plain, level: self.level }
-            .unseeded(operation)?)
+        let sum = Ciphertext { ring: self.ring.clone(), inner: &self.inner + &plain, level: self.level };
+        sum.unseeded(operation)
     }
 
     /// Multiplies by a public polynomial with small integer coefficients (fewer are followed by zeros). No level is

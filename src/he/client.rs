@@ -6,6 +6,7 @@
 use super::{
     ciphertext::Ciphertext,
     error::{HeError, library},
+    key_switch::KeySwitchKey,
     keys::ServerKeys,
     lwe::{LabelCiphertext, LweBig, LweSmall},
     packing::{PackingKey, digit_bits},
@@ -13,7 +14,7 @@ use super::{
     ring::{Representation, Ring},
     switch::RingSwitchKey,
 };
-use fhe::bfv::{Encoding, RelinearizationKey, SecretKey};
+use fhe::bfv::{Encoding, SecretKey};
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
 use fhe_traits::{DeserializeParametrized, FheDecoder, FheDecrypter, FheEncrypter};
 use num_bigint::BigUint;
@@ -63,12 +64,7 @@ impl ClientKey {
     /// # Errors
     /// The gate refuses the profile, or the operating system gives no randomness.
     pub fn generate(profile: &'static Profile) -> Result<Self, HeError> {
-        Self::generate_in(Ring::of(profile)?)
-    }
-
-    /// Draws keys in a ring that is known to be gated, or is a test's toy.
-    pub(crate) fn generate_in(ring: Arc<Ring>) -> Result<Self, HeError> {
-        let profile = ring.profile;
+        let ring = Ring::of(profile)?;
         let ring_secret = ternary(profile.ring.degree)?;
         let bytes = secret_key_bytes(&ring_secret);
         let ring_key = SecretKey::from_bytes(&bytes, &ring.parameters).map_err(library("key import"))?;
@@ -187,41 +183,61 @@ impl ClientKey {
         fourier
     }
 
-    fn relinearisation_keys(&self) -> Result<Vec<RelinearizationKey>, HeError> {
+    /// Keys from s² to s, one for each level that a product can end at.
+    fn relinearisation_keys(&self) -> Result<Vec<KeySwitchKey>, HeError> {
+        const DOING: &str = "relinearisation key";
+        let depth = self.profile().depth();
+        let mut square = self.secret_polynomial(DOING, depth)?;
+        let s = Zeroizing::new(square.clone());
+        square *= &*s;
+        square.change_representation(Representation::PowerBasis);
+        let square = Zeroizing::new(square);
+        let coefficients = square.coefficients();
+        let from =
+            coefficients.as_slice().ok_or_else(|| library(DOING)("coefficients are not contiguous"))?;
         let mut rng = chacha()?;
-        let below_top = &self.ring.levels[..self.profile().depth()];
-        below_top
-            .iter()
+        let zero = self.ring.plaintext(DOING, &[], depth)?;
+        (0..depth)
             .map(|level| {
-                RelinearizationKey::new_leveled(&self.ring_key, level.dropped, 0, &mut rng)
-                    .map_err(library("relinearisation key"))
+                let encrypt = || self.ring_key.try_encrypt(&zero, &mut rng).map_err(library(DOING));
+                KeySwitchKey::new(&self.ring, level, from, encrypt)
             })
             .collect()
     }
 
+    /// The ring's key as a polynomial of a level in NTT representation.
+    fn secret_polynomial(&self, operation: &'static str, level: usize) -> Result<Poly, HeError> {
+        let context = &self.ring.level(operation, level)?.context;
+        let mut s =
+            Poly::try_convert_from(self.ring_secret.as_slice(), context, false, Representation::PowerBasis)
+                .map_err(library(operation))?;
+        s.change_representation(Representation::Ntt);
+        Ok(s)
+    }
+
     fn packing_key(&self, level: usize, progress: &(dyn Fn(usize) + Sync)) -> Result<PackingKey, HeError> {
         let profile = self.profile();
-        let plans = PackingKey::plans(&self.ring, level)?;
-        let chunks = self
-            .big_secret
-            .par_chunks(KEY_CHUNK)
-            .map(|bits| {
+        let digits = profile.packing_digits;
+        let stride = 2 * profile.primes(level) * profile.ring.degree;
+        let mut words = vec![0u64; self.big_secret.len() * digits * stride];
+        words
+            .par_chunks_mut(KEY_CHUNK * digits * stride)
+            .zip(self.big_secret.par_chunks(KEY_CHUNK))
+            .try_for_each(|(words, bits)| {
                 let mut rng = chacha()?;
-                let mut words = Vec::new();
-                for &bit in bits {
-                    for digit in 0..profile.packing_digits as u32 {
-                        let message = (bit as i64) << (digit * digit_bits(profile));
-                        let plain = self.ring.plaintext("packing key", &[message], level)?;
-                        let encryption =
-                            self.ring_key.try_encrypt(&plain, &mut rng).map_err(library("packing key"))?;
-                        PackingKey::transform(&plans, &encryption, &mut words)?;
-                    }
+                let messages = bits.iter().flat_map(|&bit| {
+                    (0..digits as u32).map(move |digit| (bit as i64) << (digit * digit_bits(profile)))
+                });
+                for (message, words) in messages.zip(words.chunks_exact_mut(stride)) {
+                    let plain = self.ring.plaintext("packing key", &[message], level)?;
+                    let encryption =
+                        self.ring_key.try_encrypt(&plain, &mut rng).map_err(library("packing key"))?;
+                    self.ring.transform(&encryption, words)?;
                 }
-                progress(bits.len() * profile.packing_digits);
-                Ok(words)
-            })
-            .collect::<Result<Vec<Vec<u64>>, HeError>>()?;
-        Ok(PackingKey::new(self.ring.clone(), level, plans, chunks.concat()))
+                progress(bits.len() * digits);
+                Ok::<_, HeError>(())
+            })?;
+        Ok(PackingKey::new(self.ring.clone(), level, words))
     }
 
     /// Encrypts centred integers modulo t, one per coefficient (fewer are followed by zeros).
@@ -320,10 +336,7 @@ impl ClientKey {
         const DOING: &str = "noise measurement";
         self.check(ciphertext)?;
         let context = &self.ring.level(DOING, ciphertext.level)?.context;
-        let mut s =
-            Poly::try_convert_from(self.ring_secret.as_slice(), context, false, Representation::PowerBasis)
-                .map_err(library(DOING))?;
-        s.change_representation(Representation::Ntt);
+        let mut s = self.secret_polynomial(DOING, ciphertext.level)?;
         let mut phase = ciphertext.inner[1].clone();
         phase.disallow_variable_time_computations();
         phase *= &s;

@@ -1,7 +1,9 @@
 //! What the server holds: evaluation keys, and nothing that decrypts.
 
-use super::{error::HeError, packing::PackingKey, params::Profile, ring::Ring, switch::RingSwitchKey};
-use fhe::bfv::RelinearizationKey;
+use super::{
+    error::HeError, key_switch::KeySwitchKey, packing::PackingKey, params::Profile, ring::Ring,
+    switch::RingSwitchKey,
+};
 use std::sync::Arc;
 use tfhe::core_crypto::prelude::FourierLweBootstrapKeyOwned;
 
@@ -12,7 +14,7 @@ pub struct ServerKeys {
     pub(crate) ring_switch: RingSwitchKey,
     pub(crate) packing: PackingKey,
     /// Indexed by the level of the product's result.
-    pub(crate) relinearisation: Vec<RelinearizationKey>,
+    pub(crate) relinearisation: Vec<KeySwitchKey>,
 }
 
 /// Bytes of the evaluation keys in memory.
@@ -53,12 +55,11 @@ impl ServerKeys {
 
     /// Sizes of the keys in memory.
     pub fn bytes(&self) -> KeyBytes {
-        let profile = self.profile();
         KeyBytes {
-            bootstrap: profile.bootstrap_key_bytes(),
+            bootstrap: size_of_val(self.bootstrap.as_view().data()),
             packing: self.packing.bytes(),
             ring_switch: self.ring_switch.bytes(),
-            relinearisation: profile.relinearisation_key_bytes(),
+            relinearisation: self.relinearisation.iter().map(KeySwitchKey::bytes).sum(),
         }
     }
 

@@ -18,9 +18,13 @@ pub mod client;
 #[cfg(feature = "server")]
 mod error;
 #[cfg(feature = "server")]
+mod key_switch;
+#[cfg(feature = "server")]
 mod keys;
 #[cfg(feature = "server")]
 mod lwe;
+#[cfg(feature = "client")]
+mod measure;
 #[cfg(feature = "server")]
 mod packing;
 #[cfg(feature = "server")]
@@ -37,7 +41,7 @@ pub use self::{
     bootstrap::Control,
     ciphertext::Ciphertext,
     error::HeError,
-    keys::ServerKeys,
+    keys::{KeyBytes, ServerKeys},
     lwe::{LabelCiphertext, Lwe, LweBig, LweSmall},
     packing::PackEntry,
     product::Operand,
@@ -46,4 +50,7 @@ pub use self::{
     table::LutTable,
 };
 #[cfg(feature = "client")]
-pub use client::ClientKey;
+pub use self::{
+    client::{ClientKey, MeasuredNoise},
+    measure::UnitCosts,
+};

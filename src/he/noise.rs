@@ -34,7 +34,7 @@ impl BfvNoise {
 
     /// A ciphertext without noise (a plaintext constant).
     pub fn none() -> Self {
-        BfvNoise { variance: 0.0 }
+        Self::from_variance(0.0)
     }
 
     /// Variance of e/Q.
@@ -44,7 +44,7 @@ impl BfvNoise {
 
     /// A fresh encryption at a level: the sampled noise, and the rounding of (Q/t)·m down to an integer.
     pub fn fresh(profile: &Profile, level: usize) -> Self {
-        BfvNoise { variance: (RING_NOISE_VARIANCE + 1.0 / 3.0) * scale(profile, level) }
+        Self::from_variance((RING_NOISE_VARIANCE + 1.0 / 3.0) * scale(profile, level))
     }
 
     /// What packing returns for a pack that holds `values` LWEs: Σ over the key's bits and digits of digit
@@ -53,39 +53,37 @@ impl BfvNoise {
         let digits = profile.packing_digits as f64;
         let digit_base = (f64::from(profile.ring.plaintext_bits) / digits).ceil().exp2();
         let digit_variance = digit_base * digit_base * ROUNDING_VARIANCE;
-        let fresh = BfvNoise::fresh(profile, key_level).variance;
+        let fresh = BfvNoise::fresh(profile, key_level).variance();
         let terms = profile.lut_output_dimension() as f64 * digits * values.min(profile.ring.degree) as f64;
-        let sum = BfvNoise {
-            variance: terms * digit_variance * fresh + ROUNDING_VARIANCE * scale(profile, key_level),
-        };
+        let sum = Self::from_variance(
+            terms * digit_variance * fresh + ROUNDING_VARIANCE * scale(profile, key_level),
+        );
         if level < key_level { sum.switch_down(profile, level) } else { sum }
     }
 
     /// The sum or difference of two independent ciphertexts of one level.
     pub fn plus(self, other: Self) -> Self {
-        BfvNoise { variance: self.variance + other.variance }
+        Self::from_variance(self.variance + other.variance)
     }
 
     /// The sum of `count` independent ciphertexts with this noise.
     pub fn times_count(self, count: f64) -> Self {
-        BfvNoise { variance: self.variance * count }
+        Self::from_variance(self.variance * count)
     }
 
     /// A public integer times a ciphertext.
     pub fn times_integer(self, factor: i64) -> Self {
-        let factor = factor as f64;
-        BfvNoise { variance: self.variance * factor * factor }
+        self.times_plain(factor as f64 * factor as f64)
     }
 
     /// A public integer polynomial of squared norm Σ wᵢ² times a ciphertext.
     pub fn times_plain(self, squared_norm: f64) -> Self {
-        BfvNoise { variance: self.variance * squared_norm }
+        Self::from_variance(self.variance * squared_norm)
     }
 
     /// Switching down to a level: rounds both polynomials to the smaller modulus.
     pub fn switch_down(self, profile: &Profile, to_level: usize) -> Self {
-        let rounding = ROUNDING_VARIANCE * (1.0 + ring_degree(profile) * TERNARY_VARIANCE);
-        BfvNoise { variance: self.variance + rounding * scale(profile, to_level) }
+        Self::from_variance(self.variance + switch_rounding(profile, to_level))
     }
 
     /// A sum of products of independent operands at `level`, relinearised, at `level − 1`.
@@ -102,13 +100,16 @@ impl BfvNoise {
         let kappa = ROUNDING_VARIANCE * (1.0 + n * TERNARY_VARIANCE);
         let tensor: f64 = terms
             .into_iter()
-            .map(|(a, b)| t * t * n * (kappa * (a.variance + b.variance) + a.variance * b.variance))
+            .map(|(a, b)| (a.variance(), b.variance()))
+            .map(|(a, b)| t * t * n * (kappa * (a + b) + a * b))
             .sum();
         let down = level.saturating_sub(1);
-        // Scaling (c0, c1, c2) down by t/Q to the lower level rounds each; s² has coefficients of variance 4N/9.
-        let s_squared = n * TERNARY_VARIANCE * TERNARY_VARIANCE;
+        // Scaling (c0, c1, c2) down by t/Q to the lower level rounds each. A coefficient of s² is a sum of pairs of
+        // equal terms, hence its variance of 2·N·(2/3)².
+        let s_squared = 2.0 * n * TERNARY_VARIANCE * TERNARY_VARIANCE;
         let rounding = ROUNDING_VARIANCE * (1.0 + n * (TERNARY_VARIANCE + s_squared));
-        BfvNoise { variance: tensor + rounding * scale(profile, down) + relinearisation(profile, down) }
+        let scaled = tensor + rounding * scale(profile, down);
+        Self::from_variance(scaled + relinearisation(profile, down) + switch_rounding(profile, down))
     }
 
     /// One product; see [`BfvNoise::product_sum`].
@@ -137,16 +138,19 @@ impl BfvNoise {
     }
 }
 
-/// Key switching of the quadratic part at `level`, by one digit per prime of the level with a key over all primes,
-/// then rounding: noise ℓ·N·(q²/12)·σ² over P², P the product of the primes that only the key has.
+/// Key switching of the quadratic part at `level`, by one centred digit per prime of the level with a key over all
+/// primes: ℓ·N·σ²·q²/12 over Q².
 fn relinearisation(profile: &Profile, level: usize) -> f64 {
-    let n = ring_degree(profile);
     let digits = profile.primes(level) as f64;
     let log2_prime =
         profile.ring.prime_bits.iter().take(profile.primes(level)).max().copied().unwrap_or(0) as f64;
-    let key = digits * n * (2.0 * log2_prime).exp2() * ROUNDING_VARIANCE * RING_NOISE_VARIANCE;
-    let rounding = ROUNDING_VARIANCE * (1.0 + n * TERNARY_VARIANCE);
-    key * scale(profile, profile.depth()) + rounding * scale(profile, level)
+    let digit_variance = (2.0 * log2_prime).exp2() * ROUNDING_VARIANCE;
+    digits * ring_degree(profile) * digit_variance * RING_NOISE_VARIANCE * scale(profile, profile.depth())
+}
+
+/// Rounding of c0 and c1 to the modulus of a level.
+fn switch_rounding(profile: &Profile, level: usize) -> f64 {
+    ROUNDING_VARIANCE * (1.0 + ring_degree(profile) * TERNARY_VARIANCE) * scale(profile, level)
 }
 
 /// Variance of the noise of the ring key switch, as a fraction of the torus squared.

@@ -13,7 +13,6 @@ use super::{
     params::Profile,
     ring::{Representation, Ring},
 };
-use fhe::bfv;
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -47,7 +46,6 @@ impl<'a> PackEntry<'a> {
 pub(crate) struct PackingKey {
     ring: Arc<Ring>,
     level: usize,
-    plans: Vec<Plan>,
     /// Per key bit and digit: c0, then c1, prime after prime.
     words: Vec<u64>,
 }
@@ -59,42 +57,15 @@ struct Job<'a> {
 }
 
 impl PackingKey {
-    /// An empty key at a level; `transform` turns encryptions into its words.
-    pub fn plans(ring: &Ring, level: usize) -> Result<Vec<Plan>, HeError> {
-        let moduli = ring.level("packing key", level)?.context.moduli();
-        moduli
-            .iter()
-            .map(|&q| {
-                Plan::try_new(ring.degree(), q)
-                    .ok_or_else(|| library("packing key")(format!("no transform modulo {q}")))
-            })
-            .collect()
+    /// From words made by [`Ring::transform`].
+    #[cfg(feature = "client")]
+    pub fn new(ring: Arc<Ring>, level: usize, words: Vec<u64>) -> Self {
+        PackingKey { ring, level, words }
     }
 
-    /// Turns one encryption into words of the key.
-    pub fn transform(
-        plans: &[Plan],
-        encryption: &bfv::Ciphertext,
-        words: &mut Vec<u64>,
-    ) -> Result<(), HeError> {
-        for polynomial in encryption.iter() {
-            let mut p = polynomial.clone();
-            p.change_representation(Representation::PowerBasis);
-            let coefficients = p.coefficients();
-            let residues = coefficients
-                .as_slice()
-                .ok_or_else(|| library("packing key")("coefficients are not contiguous"))?;
-            for (plan, row) in plans.iter().zip(residues.chunks_exact(plan_size(plans))) {
-                let start = words.len();
-                words.extend_from_slice(row);
-                plan.fwd(&mut words[start..]);
-            }
-        }
-        Ok(())
-    }
-
-    pub fn new(ring: Arc<Ring>, level: usize, plans: Vec<Plan>, words: Vec<u64>) -> Self {
-        PackingKey { ring, level, plans, words }
+    /// The transforms of the key's primes.
+    fn plans(&self) -> &[Plan] {
+        &self.ring.plans[..self.ring.profile.primes(self.level)]
     }
 
     pub fn level(&self) -> usize {
@@ -109,7 +80,7 @@ impl PackingKey {
     /// the transform domain.
     fn dot(&self, jobs: &[Job<'_>], range: std::ops::Range<usize>) -> Vec<Vec<u64>> {
         let profile = self.ring.profile;
-        let (degree, primes, digits) = (self.ring.degree(), self.plans.len(), profile.packing_digits);
+        let (degree, primes, digits) = (self.ring.degree(), self.plans().len(), profile.packing_digits);
         let stride = 2 * primes * degree;
         let mut sums = vec![vec![0u64; stride]; jobs.len()];
         let mut column = vec![0i64; degree];
@@ -143,7 +114,7 @@ impl PackingKey {
         let degree = column.len();
         let (key0, key1) = key.split_at(key.len() / 2);
         let (sum0, sum1) = sum.split_at_mut(key0.len());
-        for (prime, plan) in self.plans.iter().enumerate() {
+        for (prime, plan) in self.plans().iter().enumerate() {
             let q = plan.modulus() as i64;
             // Digits are smaller than every prime, so that adding q once lifts the negative ones.
             for (word, &x) in transform.iter_mut().zip(column) {
@@ -161,7 +132,7 @@ impl PackingKey {
         const DOING: &str = "packing";
         let degree = self.ring.degree();
         let context = &self.ring.level(DOING, self.level)?.context;
-        for (row, plan) in sum.chunks_exact_mut(degree).zip(self.plans.iter().cycle()) {
+        for (row, plan) in sum.chunks_exact_mut(degree).zip(self.plans().iter().cycle()) {
             plan.inv(row);
             plan.normalize(row);
         }
@@ -176,10 +147,6 @@ impl PackingKey {
         }
         Ciphertext::from_polynomials(&self.ring, DOING, polynomials, self.level)?.add_plain(&job.body)
     }
-}
-
-fn plan_size(plans: &[Plan]) -> usize {
-    plans.first().map_or(1, Plan::ntt_size)
 }
 
 /// Rounds mask words `start..start + here` of every LWE to t, centred and signed, one row per word.
@@ -258,7 +225,7 @@ impl ServerKeys {
         let degree = self.ring.degree();
         for (sum, part) in sums.iter_mut().zip(part) {
             let rows = sum.chunks_exact_mut(degree).zip(part.chunks_exact(degree));
-            for ((sum, part), plan) in rows.zip(self.packing.plans.iter().cycle()) {
+            for ((sum, part), plan) in rows.zip(self.packing.plans().iter().cycle()) {
                 let q = plan.modulus();
                 for (a, &b) in sum.iter_mut().zip(part) {
                     let total = *a + b;

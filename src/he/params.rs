@@ -351,10 +351,10 @@ impl Profile {
     }
 
     /// Bytes of all relinearisation keys in memory: for each level that allows a product, a pair per prime of the
-    /// result, over all primes, with Shoup quotients.
+    /// result, over all primes.
     pub fn relinearisation_key_bytes(&self) -> usize {
         let pairs: usize = (1..=self.depth()).map(|level| self.primes(level - 1)).sum();
-        pairs * 2 * self.ring.prime_bits.len() * self.ring.degree * 16
+        pairs * 2 * self.ring.prime_bits.len() * self.ring.degree * 8
     }
 
     /// Bytes of all relinearisation keys on the wire.

@@ -6,7 +6,6 @@ use super::{
     keys::ServerKeys,
     ring::{ProductBasis, Representation, Ring},
 };
-use fhe::bfv;
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
 use std::sync::Arc;
 
@@ -65,23 +64,19 @@ impl Accumulator {
         Ok(())
     }
 
-    /// Reduces, scales by t·Q'/Q² and lands in the lower level's basis.
-    fn scale_down(&self, basis: &ProductBasis, degree: usize) -> Result<Vec<Poly>, HeError> {
-        self.parts
-            .iter()
-            .map(|part| {
-                let moduli = basis.context.moduli_operators();
-                let rows = part.chunks_exact(degree).zip(moduli);
-                let reduced: Vec<u64> =
-                    rows.flat_map(|(row, modulus)| row.iter().map(|&x| modulus.reduce_u128(x))).collect();
-                let mut p = Poly::try_convert_from(reduced, &basis.context, true, Representation::Ntt)
-                    .map_err(library("product"))?;
-                p.change_representation(Representation::PowerBasis);
-                let mut p = p.scale(&basis.reduce).map_err(library("product"))?;
-                p.change_representation(Representation::Ntt);
-                Ok(p)
-            })
-            .collect()
+    /// Reduces, scales by t·Q'/Q² and lands in the lower level's basis, in power basis.
+    fn scale_down(&self, basis: &ProductBasis, degree: usize) -> Result<[Poly; 3], HeError> {
+        let scale = |part: &[u128]| {
+            let rows = part.chunks_exact(degree).zip(basis.context.moduli_operators());
+            let reduced: Vec<u64> =
+                rows.flat_map(|(row, modulus)| row.iter().map(|&x| modulus.reduce_u128(x))).collect();
+            let mut p = Poly::try_convert_from(reduced, &basis.context, true, Representation::Ntt)
+                .map_err(library("product"))?;
+            p.change_representation(Representation::PowerBasis);
+            p.scale(&basis.reduce).map_err(library("product"))
+        };
+        let [c0, c1, c2] = &self.parts;
+        Ok([scale(c0)?, scale(c1)?, scale(c2)?])
     }
 }
 
@@ -159,10 +154,14 @@ impl ServerKeys {
         }
         let lower = level - 1;
         let parts = sum.scale_down(basis, degree)?;
-        let mut inner = bfv::Ciphertext::new(parts, &self.ring.parameters).map_err(library("product"))?;
+        let [mut c0, mut c1, c2] = parts;
         let key =
             self.relinearisation.get(lower).ok_or_else(|| library("product")("no relinearisation key"))?;
-        key.relinearizes(&mut inner).map_err(library("relinearisation"))?;
-        Ok(Ciphertext { ring: self.ring.clone(), inner, level: lower })
+        let [k0, k1] = key.switch(&c2)?;
+        for (c, k) in [(&mut c0, k0), (&mut c1, k1)] {
+            c.change_representation(Representation::Ntt);
+            *c += &k;
+        }
+        Ciphertext::from_polynomials(&self.ring, "product", vec![c0, c1], lower)
     }
 }

@@ -13,6 +13,7 @@ use fhe_math::{
 use fhe_traits::FheEncoder;
 use num_bigint::BigUint;
 use std::sync::{Arc, Mutex, PoisonError};
+use tfhe_ntt::prime64::Plan;
 
 pub(crate) use fhe_math::rq::Representation;
 
@@ -26,6 +27,8 @@ pub struct Ring {
     pub(crate) profile: &'static Profile,
     pub(crate) parameters: Arc<BfvParameters>,
     pub(crate) levels: Vec<Level>,
+    /// Transforms of `tfhe-ntt` for all primes: they use IFMA where the CPU has it.
+    pub(crate) plans: Vec<Plan>,
 }
 
 /// What belongs to one level.
@@ -67,12 +70,6 @@ impl Ring {
         Ok(ring)
     }
 
-    /// A ring without the gate, for toy sizes.
-    #[cfg(test)]
-    pub(crate) fn ungated(profile: &'static Profile) -> Result<Arc<Ring>, HeError> {
-        Ring::build(profile).map(Arc::new)
-    }
-
     fn build(profile: &'static Profile) -> Result<Ring, HeError> {
         const DOING: &str = "ring parameters";
         let parameters = BfvParametersBuilder::new()
@@ -91,7 +88,12 @@ impl Ring {
             };
             levels.push(Level { dropped, to_torus: TorusMap::new(&context)?, context, product });
         }
-        Ok(Ring { profile, parameters, levels })
+        let plan = |&q: &u64| {
+            Plan::try_new(profile.ring.degree, q)
+                .ok_or_else(|| library(DOING)(format!("no transform modulo {q}")))
+        };
+        let plans = parameters.moduli().iter().map(plan).collect::<Result<_, HeError>>()?;
+        Ok(Ring { profile, parameters, levels, plans })
     }
 
     /// The profile.
@@ -139,6 +141,32 @@ impl Ring {
         }
         let encoding = Encoding::poly_at_level(self.level(operation, level)?.dropped);
         Plaintext::try_encode(coefficients, encoding, &self.parameters).map_err(library(operation))
+    }
+}
+
+#[cfg(feature = "client")]
+impl Ring {
+    /// Writes a ciphertext in the transform domain of `tfhe-ntt`: c0, then c1, prime after prime.
+    pub(crate) fn transform(
+        &self,
+        ciphertext: &fhe::bfv::Ciphertext,
+        words: &mut [u64],
+    ) -> Result<(), HeError> {
+        let half = words.len() / 2;
+        for (polynomial, words) in ciphertext.iter().zip(words.chunks_exact_mut(half)) {
+            let mut p = polynomial.clone();
+            p.change_representation(Representation::PowerBasis);
+            let coefficients = p.coefficients();
+            let residues = coefficients
+                .as_slice()
+                .filter(|r| r.len() == half)
+                .ok_or_else(|| library("key generation")("a ciphertext of another shape"))?;
+            words.copy_from_slice(residues);
+            for (plan, row) in self.plans.iter().zip(words.chunks_exact_mut(self.degree())) {
+                plan.fwd(row);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ pub struct SwitchedRing {
     n_lwe: usize,
 }
 
+#[cfg(feature = "client")]
 impl RingSwitchKey {
     /// Transforms one GLWE encryption of s·2^(64 − j·base_log) per digit j.
     pub fn new(profile: &'static Profile, encryptions: &[GlweCiphertextOwned<u64>]) -> Self {
@@ -54,7 +55,9 @@ impl RingSwitchKey {
             .collect();
         RingSwitchKey { profile, digits, fft }
     }
+}
 
+impl RingSwitchKey {
     pub fn bytes(&self) -> usize {
         self.digits.iter().flatten().map(|d| d.len() * size_of::<c64>()).sum()
     }

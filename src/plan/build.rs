@@ -435,7 +435,11 @@ impl Builder<'_> {
             // Beside a product of the same elements the leaf takes its layout: the two are added as ciphertexts.
             let beside = reads.iter().position(|r| r.map == identity && r.per_sample == leaf.per_sample);
             let layout = match beside {
-                Some(at) => reads[at].layout.clone(),
+                // A product may hold more elements than are read: the leaf has just those.
+                Some(at) => Layout {
+                    exponents: reads[at].layout.exponents[..form.elements()].to_vec(),
+                    ..reads[at].layout.clone()
+                },
                 None => {
                     let batch = if leaf.per_sample { self.batch } else { 1 };
                     Layout::contiguous(self.profile.ring.degree, form.elements(), batch)

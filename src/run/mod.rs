@@ -5,3 +5,4 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+pub mod events;
