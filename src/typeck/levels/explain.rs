@@ -1,29 +1,27 @@
 //! Diagnostics about schemes and levels: E0301 to E0305.
 
-use super::Depth;
 use super::constraints::{Bound, Conflict, Why};
+use super::{Depth, is_product};
 use crate::diagnostics::{Diagnostic, Label, Span};
 use crate::graph::{Graph, NodeId, Op, Scheme, Written};
 
-/// Adds a label unless it is there already; only the first of a line's labels is of use to a reader.
-fn label(diagnostic: &mut Diagnostic, span: Span, text: String) {
+/// Adds a label unless it is there already.
+pub(in crate::typeck) fn label(diagnostic: &mut Diagnostic, span: Span, text: String) {
     let label = Label { span, text };
     if !diagnostic.labels.contains(&label) {
         diagnostic.labels.push(label);
     }
 }
 
-/// Labels a node: the user's line first, then the line of the library that it stands on.
-fn label_node(diagnostic: &mut Diagnostic, graph: &Graph, id: NodeId, text: &str) {
+/// Labels a node: the innermost line of the user's own file, then the line of the library that it stands on.
+pub(in crate::typeck) fn label_node(diagnostic: &mut Diagnostic, graph: &Graph, id: NodeId, text: &str) {
     let origin = &graph.node(id).origin;
     let text = if origin.derivative { format!("in the derivative of this: {text}") } else { text.to_owned() };
-    match &*origin.spans {
-        [] => {}
-        [only] => label(diagnostic, *only, text),
-        [inner, .., user] => {
-            label(diagnostic, *user, text);
-            label(diagnostic, *inner, format!("which is this `{}`", graph.node(id).op.name()));
-        }
+    let (Some(inner), Some(outer)) = (origin.spans.first(), origin.spans.last()) else { return };
+    let own = origin.spans.iter().find(|span| span.file == outer.file).unwrap_or(outer);
+    label(diagnostic, *own, text);
+    if inner.file != outer.file {
+        label(diagnostic, *inner, format!("which is this `{}`", graph.node(id).op.name()));
     }
 }
 
@@ -32,6 +30,28 @@ fn written(graph: &Graph, id: NodeId) -> Option<&Written> {
         Op::Ascribe(written) => Some(written),
         _ => None,
     }
+}
+
+/// What a label says of a written type.
+fn fixes(written: &Written) -> String {
+    match written.level {
+        Some(level) if level.variable.is_none() => format!("level {} is written here", level.offset),
+        _ => "a level is written here".to_owned(),
+    }
+}
+
+/// Products in a row on the way from one value to another, within one scheme.
+fn products_between(graph: &Graph, from: NodeId, to: NodeId) -> i32 {
+    let mut count: Vec<Option<i32>> = vec![None; graph.len()];
+    count[from.index()] = Some(0);
+    for id in graph.ids().skip(from.index() + 1).take_while(|id| *id <= to) {
+        let longest = graph.operands(id).iter().filter_map(|o| count[o.index()]).max();
+        count[id.index()] = match &graph.node(id).op {
+            Op::Lut(_) | Op::Refresh | Op::Mul => None,
+            op => longest.map(|n| n + i32::from(is_product(op))),
+        };
+    }
+    count[to.index()].unwrap_or(0)
 }
 
 fn plural(count: i32, what: &str) -> String {
@@ -66,13 +86,15 @@ pub(super) fn too_deep(
     others: &[Depth],
 ) -> Diagnostic {
     let message = format!(
-        "level exhausted: this needs {depth} levels, the profile `{}` has {}",
-        allowed.profile, allowed.levels
+        "level exhausted: this needs {depth} levels, the {}profile `{}` has {}",
+        if others.is_empty() { "deepest " } else { "" },
+        allowed.profile,
+        allowed.levels
     );
     let mut diagnostic = Diagnostic::error("E0301", message);
     label_spent(&mut diagnostic, graph, chain, allowed.levels as i32);
     if let Some(written) = fixed_by.and_then(|id| written(graph, id)) {
-        label(&mut diagnostic, written.span, "this type asks for its level".to_owned());
+        label(&mut diagnostic, written.span, fixes(written));
     }
     let deeper = others.iter().find(|other| other.levels >= depth as usize);
     diagnostic.help(match deeper {
@@ -115,13 +137,13 @@ fn spent(bounds: &[Bound]) -> impl DoubleEndedIterator<Item = NodeId> {
 
 /// E0303
 fn loses_type(graph: &Graph, state: &crate::graph::LoopState, bounds: &[Bound]) -> Diagnostic {
-    let excess: i32 = bounds.iter().map(|bound| bound.gap).sum();
     let products: Vec<NodeId> = spent(bounds).rev().collect();
+    let lost = products_between(graph, state.before, state.after);
     let name = &state.name;
-    let message = if products.is_empty() {
+    let message = if lost == 0 {
         format!("this loop does not keep the type of `{name}`")
     } else {
-        format!("this loop does not keep the type of `{name}`: each time it loses {}", plural(excess, "level"))
+        format!("this loop does not keep the type of `{name}`: each time it loses {}", plural(lost, "level"))
     };
     let keyword = Span { end: state.span.end.min(state.span.start + 3), ..state.span };
     let mut diagnostic = Diagnostic::error("E0303", message)
@@ -133,7 +155,7 @@ fn loses_type(graph: &Graph, state: &crate::graph::LoopState, bounds: &[Bound]) 
         if let Why::Written(id) = bound.why
             && let Some(written) = written(graph, id)
         {
-            label(&mut diagnostic, written.span, "this type fixes a level".to_owned());
+            label(&mut diagnostic, written.span, fixes(written));
         }
     }
     diagnostic.help(format!(
@@ -152,7 +174,7 @@ fn exhausted(graph: &Graph, fixed: NodeId, levels: i32, bounds: &[Bound]) -> Dia
     let mut diagnostic = Diagnostic::error("E0301", message);
     label_spent(&mut diagnostic, graph, &products, levels);
     if let Some(written) = written(graph, fixed) {
-        label(&mut diagnostic, written.span, format!("level {levels} is written here"));
+        label(&mut diagnostic, written.span, fixes(written));
     }
     diagnostic.help(format!("write level {} there, or {MORE_LEVELS}", products.len()))
 }
@@ -175,7 +197,9 @@ fn mismatch(graph: &Graph, bounds: &[Bound]) -> Diagnostic {
     let mut diagnostic = match (meets, fixed.as_slice()) {
         (Some(at), _) => {
             let one: i32 = bounds[..at].iter().map(|bound| bound.gap).sum();
-            let Why::Product(product) = bounds[at].why else { return Diagnostic::error("E0302", "level mismatch") };
+            let Why::Product(product) = bounds[at].why else {
+                return Diagnostic::error("E0302", "level mismatch");
+            };
             let message = format!(
                 "level mismatch: the operands of this product have the levels {} and {}",
                 (one - excess).min(one),
@@ -188,11 +212,8 @@ fn mismatch(graph: &Graph, bounds: &[Bound]) -> Diagnostic {
         (None, [first, .., last]) => {
             // The one further down the flow of data is what the other does not reach.
             let downstream = if first.0 > last.0 { *first } else { *last };
-            let (stands, has) = if downstream == *first {
-                (first.1, first.1 - excess)
-            } else {
-                (-last.1, -last.1 + excess)
-            };
+            let (stands, has) =
+                if downstream == *first { (first.1, first.1 - excess) } else { (-last.1, -last.1 + excess) };
             let message = format!("level mismatch: level {stands} is written, but the value has level {has}");
             let mut diagnostic = Diagnostic::error("E0302", message);
             if let Some(written) = written(graph, downstream.0) {
@@ -212,7 +233,7 @@ fn mismatch(graph: &Graph, bounds: &[Bound]) -> Diagnostic {
         if let Some(written) = written(graph, id)
             && diagnostic.labels.iter().all(|known| known.span != written.span)
         {
-            label(&mut diagnostic, written.span, "this type fixes a level".to_owned());
+            label(&mut diagnostic, written.span, fixes(written));
         }
     }
     let products: Vec<NodeId> = bounds
@@ -250,7 +271,13 @@ pub(super) fn sum_written_lower(
 }
 
 /// E0304
-pub(super) fn scheme(graph: &Graph, id: NodeId, written: &Written, wanted: Scheme, found: &str) -> Diagnostic {
+pub(super) fn scheme(
+    graph: &Graph,
+    id: NodeId,
+    written: &Written,
+    wanted: Scheme,
+    found: &str,
+) -> Diagnostic {
     let message = format!("scheme mismatch: `{wanted}` is written, but the value is `{found}`");
     let mut diagnostic =
         Diagnostic::error("E0304", message).label(written.span, format!("`{wanted}` is written here"));
