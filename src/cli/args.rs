@@ -167,9 +167,9 @@ pub enum SchemeName {
 }
 
 fn profiles() -> PossibleValuesParser {
-    PossibleValuesParser::new(PROFILES.iter().map(|profile| {
-        clap::builder::PossibleValue::new(profile.name).help(profile.purpose)
-    }))
+    PossibleValuesParser::new(
+        PROFILES.iter().map(|profile| clap::builder::PossibleValue::new(profile.name).help(profile.purpose)),
+    )
 }
 
 /// `8GiB`, `500MB`, `1.5G`, or a number of bytes.
@@ -192,7 +192,9 @@ fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = (text[..end].parse::<f64>(), text[end..].trim());
     let unit = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
     match (number, unit) {
-        (Ok(number), Some((_, factor))) if number > 0.0 && number * factor < 9e18 => Ok((number * factor) as u64),
+        (Ok(number), Some((_, factor))) if number > 0.0 && number * factor < 9e18 => {
+            Ok((number * factor) as u64)
+        }
         _ => Err("write a size such as 8GiB or 500MB".to_owned()),
     }
 }

@@ -19,6 +19,8 @@ pub fn run(args: &ExplainArgs, shell: &Shell) -> ExitCode {
     }
     let near = suggest(code, codes().map(|(code, _)| code));
     let help = near.map_or_else(String::new, |near| format!(" Did you mean {near}?"));
-    shell.note(&format!("error: there is no diagnostic code {code:?}.{help}\n\n`hesn explain` lists all codes."));
+    shell.note(&format!(
+        "error: there is no diagnostic code {code:?}.{help}\n\n`hesn explain` lists all codes."
+    ));
     ExitCode::FAILURE
 }

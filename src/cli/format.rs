@@ -16,7 +16,9 @@ pub fn bytes(bytes: f64) -> String {
 pub fn seconds(seconds: f64) -> String {
     match seconds {
         s if !s.is_finite() => "unknown".to_owned(),
-        s if s >= 2.0 * 3600.0 => format!("{:.0} h {:02.0} min", (s / 3600.0).floor(), (s % 3600.0 / 60.0).floor()),
+        s if s >= 2.0 * 3600.0 => {
+            format!("{:.0} h {:02.0} min", (s / 3600.0).floor(), (s % 3600.0 / 60.0).floor())
+        }
         s if s >= 120.0 => format!("{:.0} min {:02.0} s", (s / 60.0).floor(), (s % 60.0).floor()),
         s if s >= 1.0 => format!("{s:.1} s"),
         s if s >= 1e-3 => format!("{:.2} ms", s * 1e3),

@@ -77,7 +77,10 @@ impl<'a> Observation<'a> {
             let source = if record.engine == "encrypted" { " (client's decryption)" } else { "" };
             self.line(
                 shown,
-                &format!("{:>9} {:>7} {:>10} {:>10}  {measure}{source}", "epoch", "steps", "look-ups", "time"),
+                &format!(
+                    "{:>9} {:>7} {:>10} {:>10}  {measure}{source}",
+                    "epoch", "steps", "look-ups", "time"
+                ),
             );
             shown.headed = Some(record.engine.clone());
         }

@@ -1,7 +1,7 @@
 //! Standard output and standard error: colours, pipes that close early, diagnostics.
 
-use std::cell::Cell;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::Color;
 use crate::diagnostics::{Diagnostic, Sources, json, render};
@@ -11,12 +11,12 @@ use crate::diagnostics::{Diagnostic, Sources, json, render};
 pub struct Shell {
     color: Color,
     /// Whether a result could not be written.
-    failed: Cell<bool>,
+    failed: AtomicBool,
 }
 
 impl Shell {
     pub fn new(color: Color) -> Self {
-        Self { color, failed: Cell::new(false) }
+        Self { color, failed: AtomicBool::new(false) }
     }
 
     /// A result, for standard output. A reader that closes the pipe early has seen enough: that is no error.
@@ -25,7 +25,7 @@ impl Shell {
         let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         if let Err(error) = written
             && error.kind() != io::ErrorKind::BrokenPipe
-            && !self.failed.replace(true)
+            && !self.failed.swap(true, Ordering::Relaxed)
         {
             self.note(&format!("error: the results cannot be written: {error}"));
         }
@@ -36,7 +36,7 @@ impl Shell {
         match serde_json::to_string(value) {
             Ok(line) => self.print(&format!("{line}\n")),
             Err(error) => {
-                self.failed.set(true);
+                self.failed.store(true, Ordering::Relaxed);
                 self.note(&format!("error: a record cannot be written as JSON: {error}"));
             }
         }
@@ -64,7 +64,7 @@ impl Shell {
 
     /// Whether what is printed has arrived.
     pub fn intact(&self) -> bool {
-        !self.failed.get()
+        !self.failed.load(Ordering::Relaxed)
     }
 
     fn colored(&self, terminal: bool) -> bool {

@@ -59,9 +59,12 @@ fn read(path: &Path, sources: &mut Sources) -> Result<FileId, Diagnostic> {
             let (line, column) = sources.line_column(file, at);
             // The replacement character takes three bytes.
             let span = Span::new(file, at, at + 3);
-            Err(Diagnostic::error("E0607", format!("{name}, line {line}, column {column}: the text is not UTF-8"))
-                .label(span, "this byte means nothing in UTF-8")
-                .help("save the program as UTF-8"))
+            Err(Diagnostic::error(
+                "E0607",
+                format!("{name}, line {line}, column {column}: the text is not UTF-8"),
+            )
+            .label(span, "this byte means nothing in UTF-8")
+            .help("save the program as UTF-8"))
         }
     }
 }
