@@ -7,10 +7,10 @@
 //! Classes are numbered in numeric order if all labels are integers, else alphabetically (by code points); of two
 //! classes the second one is the positive one, or the one that `positive:` names.
 
-mod batches;
+pub mod batches;
 mod csv;
 mod idx;
-mod labels;
+pub mod labels;
 mod problem;
 mod scale;
 mod split;
