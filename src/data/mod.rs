@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 pub use batches::{Batches, permutation};
 pub use labels::Labels;
+pub use problem::{nearest_file, thousands};
 pub use scale::{Scaler, TargetScale};
 
 use crate::diagnostics::Diagnostic;
