@@ -234,6 +234,19 @@ impl WithSimd for MultiplyKey<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        // A constant number of rows lets a sum stay in its register; these are all that the profiles have.
+        match self.rows {
+            4 => self.multiply::<S, 4>(simd, true),
+            6 => self.multiply::<S, 6>(simd, true),
+            _ => self.multiply::<S, 1>(simd, false),
+        }
+    }
+}
+
+impl MultiplyKey<'_> {
+    /// Goes over the rows `ROWS` at a time; `all` says that these are all.
+    #[inline(always)]
+    fn multiply<S: Simd, const ROWS: usize>(self, simd: S, all: bool) {
         let (half, rows, columns) = (self.half, self.rows, self.columns);
         let tile = TILE.min(half);
         for start in (0..half).step_by(tile) {
@@ -242,18 +255,22 @@ impl WithSimd for MultiplyKey<'_> {
                 for column in 0..columns {
                     let sum = &mut self.sums[(member * columns + column) * half + start..][..tile];
                     let sum = S::as_mut_simd_c64s(sum).0;
-                    for row in 0..rows {
-                        let x = S::as_simd_c64s(&transforms[row * half + start..][..tile]).0;
-                        let key =
-                            S::as_simd_c64s(&self.ggsw[(row * columns + column) * half + start..][..tile]).0;
-                        if row == 0 {
-                            for ((sum, &x), &key) in sum.iter_mut().zip(x).zip(key) {
-                                *sum = simd.mul_c64s(key, x);
-                            }
-                        } else {
-                            for ((sum, &x), &key) in sum.iter_mut().zip(x).zip(key) {
-                                *sum = simd.mul_add_c64s(key, x, *sum);
-                            }
+                    let length = sum.len();
+                    for first in (0..rows).step_by(ROWS) {
+                        let x: [&[S::c64s]; ROWS] = std::array::from_fn(|row| {
+                            let x = &transforms[(first + row) * half + start..][..tile];
+                            &S::as_simd_c64s(x).0[..length]
+                        });
+                        let key: [&[S::c64s]; ROWS] = std::array::from_fn(|row| {
+                            let key = &self.ggsw[((first + row) * columns + column) * half + start..][..tile];
+                            &S::as_simd_c64s(key).0[..length]
+                        });
+                        for i in 0..length {
+                            let product = simd.mul_c64s(key[0][i], x[0][i]);
+                            let begin =
+                                if all || first == 0 { product } else { simd.add_c64s(sum[i], product) };
+                            sum[i] = (1..ROWS)
+                                .fold(begin, |sum, row| simd.mul_add_c64s(key[row][i], x[row][i], sum));
                         }
                     }
                 }
