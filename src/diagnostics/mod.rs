@@ -1,7 +1,15 @@
 //! One value for everything that hesn tells a user about a program: comes from every stage, goes to the
 //! terminal (ariadne), to scripts (JSON) and to editors. Knows no stage, no file system and no terminal.
 
+mod explain;
+mod render;
+mod suggest;
+
 use serde::Serialize;
+
+pub use explain::{codes, explain};
+pub use render::{json, render};
+pub use suggest::suggest;
 
 /// Index of a source file in [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -40,6 +48,40 @@ impl Sources {
     pub fn text(&self, file: FileId) -> &str {
         &self.files[file.0 as usize].1
     }
+
+    pub fn ids(&self) -> impl Iterator<Item = FileId> + use<> {
+        (0..self.files.len() as u32).map(FileId)
+    }
+
+    /// The file of this name.
+    pub fn find(&self, name: &str) -> Option<FileId> {
+        self.files.iter().position(|(own, _)| own == name).map(|index| FileId(index as u32))
+    }
+
+    /// Line and column of a byte, both from 1; columns count characters.
+    pub fn line_column(&self, file: FileId, byte: usize) -> (usize, usize) {
+        let before = char_floor(self.text(file), byte);
+        let before = &self.text(file)[..before];
+        let start = before.rfind('\n').map_or(0, |at| at + 1);
+        (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+    }
+
+    /// The bytes of a span, moved to the characters that they are in.
+    pub fn range(&self, span: Span) -> std::ops::Range<usize> {
+        let text = self.text(span.file);
+        let start = char_floor(text, span.start as usize);
+        let end = char_floor(text, span.end as usize).max(start);
+        start..end
+    }
+}
+
+/// The beginning of the character that `byte` lies in.
+fn char_floor(text: &str, byte: usize) -> usize {
+    let mut at = byte.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,1 +1,17 @@
-//! (to be written)
+//! From the typed graph to a schedule: parameters, layouts, amplitudes, batches of look-ups, estimates.
+//!
+//! In: a graph whose shapes, levels and ranges are checked. Out: a [`schedule::Schedule`] that every engine
+//! understands, and a [`report`] that says what it will cost before anything runs. Pure; knows no key and no data.
+
+mod build;
+mod check;
+pub mod compile;
+pub mod estimate;
+pub mod form;
+pub mod initial;
+pub mod layout;
+pub mod lower;
+mod place;
+pub mod schedule;
+
+pub use build::{Nominal, Purpose, build};

@@ -1,1 +1,50 @@
-//! (to be written)
+//! From the syntax tree to a typed graph: names and shapes on the source, then elaboration into [`crate::graph`];
+//! schemes, levels and ranges are solved on that graph. Knows no file: data is seen through [`DataCatalog`].
+
+mod call;
+pub mod data_spec;
+mod elaborate;
+mod expr;
+mod names;
+mod operations;
+mod options;
+mod primitives;
+mod program;
+mod scope;
+mod statements;
+mod stdlib;
+mod task_graphs;
+mod tasks;
+mod types;
+mod value;
+
+use crate::diagnostics::{FileId, Severity, Sources};
+use crate::parser;
+
+pub use data_spec::{DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned};
+pub use primitives::{INITS, Primitive};
+pub use program::*;
+
+/// Reads and elaborates the program in `file`. The texts of the standard library are added to `sources`, since
+/// diagnostics point into them.
+pub fn check(sources: &mut Sources, file: FileId, catalog: &dyn DataCatalog) -> Checked {
+    let library = stdlib::modules(sources);
+    let parser::Parsed { module, mut diagnostics } = parser::parse(sources.text(file), file);
+    let syntax_errors = diagnostics.iter().any(|d| d.severity == Severity::Error);
+    let scope = scope::Scope::new(&module, &library, file, &mut diagnostics);
+    if syntax_errors {
+        // Names that a broken line would have declared must not be reported as unknown.
+        return Checked { program: None, diagnostics };
+    }
+    names::check(&module, &scope, file, &mut diagnostics);
+    let mut checked = Checked { program: None, diagnostics };
+    if checked.has_errors() {
+        return checked;
+    }
+    let program = tasks::program(&module, &scope, catalog, &mut checked.diagnostics);
+    checked.program = Some(program).filter(|_| !checked.has_errors());
+    checked
+}
+
+#[cfg(test)]
+mod tests;

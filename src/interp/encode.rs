@@ -1,0 +1,94 @@
+//! Between numbers and the integer coefficients of polynomials: what the client encrypts and what it reads back.
+
+use crate::graph::elements;
+use crate::plan::layout::Layout;
+use crate::plan::lower::AtomKind;
+use crate::plan::schedule::{Operand, Schedule};
+
+use super::{Batch, mapped};
+
+/// A value modulo t, in [-t/2, t/2).
+pub fn centred(schedule: &Schedule, value: i64) -> i64 {
+    let shift = 64 - schedule.profile.ring.plaintext_bits;
+    (value << shift) >> shift
+}
+
+/// What is public in an element of an operand, in units of t: constants and the initial weights. The server adds it,
+/// except where the client encrypts the operand.
+pub fn public_part(schedule: &Schedule, operand: &Operand, initial: &[Vec<f32>], element: usize) -> i64 {
+    let mut value = operand.form.constant.get(element);
+    for term in &operand.form.terms {
+        if let AtomKind::Weight { param, .. } = schedule.atoms[term.atom.0 as usize].kind
+            && let Some(master) = schedule.masters.iter().position(|m| m.param == param)
+            && let Some(index) = mapped(&term.map, element)
+        {
+            value += term.coefficient * f64::from(initial[master][index]);
+        }
+    }
+    (value * operand.amplitude).round() as i64
+}
+
+/// The integers of the part of an operand that the client encrypts: `[samples, elements]`.
+pub fn fresh_part(schedule: &Schedule, operand: &Operand, batch: &Batch<'_>) -> Vec<i64> {
+    let samples = if operand.per_sample { batch.size } else { 1 };
+    let size = operand.form.elements();
+    let mut out = Vec::with_capacity(samples * size);
+    for sample in 0..samples {
+        for element in 0..size {
+            let mut value = 0.0;
+            for term in &operand.form.terms {
+                if let AtomKind::Fresh(node) = schedule.atoms[term.atom.0 as usize].kind
+                    && let Some(index) = mapped(&term.map, element)
+                {
+                    value += operand.amplitude * term.coefficient * batch.fresh(node, sample, index);
+                }
+            }
+            out.push(centred(schedule, value.round() as i64));
+        }
+    }
+    out
+}
+
+/// The polynomials, N coefficients each, of values `[samples, elements]` in a layout.
+pub fn polynomials(degree: usize, layout: &Layout, values: &[i64], per_sample: bool) -> Vec<Vec<i64>> {
+    let size = layout.exponents.len().max(1);
+    let samples = if per_sample { values.len() / size } else { 1 };
+    let mut out = Vec::with_capacity(samples.div_ceil(layout.samples));
+    for first in (0..samples).step_by(layout.samples) {
+        let mut polynomial = vec![0i64; degree];
+        for sample in first..samples.min(first + layout.samples) {
+            for element in 0..layout.exponents.len() {
+                let (place, sign) = layout.position(degree, sample - first, element);
+                polynomial[place] += sign * values[sample * size + element];
+            }
+        }
+        out.push(polynomial);
+    }
+    out
+}
+
+/// The values `[samples, elements]` at their places in decrypted polynomials.
+pub fn read_back(degree: usize, layout: &Layout, polynomials: &[Vec<i64>], samples: usize) -> Vec<i64> {
+    let mut out = Vec::with_capacity(samples * layout.exponents.len());
+    for sample in 0..samples {
+        let polynomial = &polynomials[sample / layout.samples];
+        for element in 0..layout.exponents.len() {
+            let (place, sign) = layout.position(degree, sample % layout.samples, element);
+            out.push(sign * polynomial[place]);
+        }
+    }
+    out
+}
+
+/// Fractions of the torus of a batch's labels, sample after sample, at the schedule's amplitude.
+pub fn labels(schedule: &Schedule, batch: &Batch<'_>) -> Vec<f64> {
+    let size = schedule
+        .atoms
+        .iter()
+        .find(|atom| matches!(atom.kind, AtomKind::Label(_)))
+        .map_or(0, |atom| elements(&atom.shape));
+    let unit = schedule.label_amplitude / schedule.modulus();
+    (0..batch.size)
+        .flat_map(|sample| (0..size).map(move |index| f64::from(batch.label(sample, index)) * unit))
+        .collect()
+}

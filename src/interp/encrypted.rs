@@ -1,0 +1,460 @@
+//! The server's side of an encrypted run: a schedule over ciphertexts and evaluation keys. No secret key exists here.
+
+use rayon::prelude::*;
+
+use crate::he::{
+    self, Ciphertext, Control, HeError, LabelCiphertext, LutTable, LweBig, LweSmall, PackEntry, ServerKeys,
+};
+use crate::plan::lower::AtomKind;
+use crate::plan::schedule::{Operand, ProductStep, Read, Schedule, SiteStep, Source, Stage};
+
+use super::{EngineError, Watch, encode, mapped};
+
+/// What the client sends for one batch.
+#[derive(Clone)]
+pub struct EncryptedBatch {
+    pub size: usize,
+    /// By operand: the ciphertexts of the part that the client encrypts.
+    pub fresh: Vec<Vec<Ciphertext>>,
+    pub labels: Option<LabelCiphertext>,
+}
+
+impl EncryptedBatch {
+    pub fn bytes(&self) -> usize {
+        let fresh: usize = self.fresh.iter().flatten().map(Ciphertext::bytes).sum();
+        fresh + self.labels.as_ref().map_or(0, LabelCiphertext::bytes)
+    }
+}
+
+impl From<HeError> for EngineError {
+    fn from(error: HeError) -> Self {
+        match error {
+            HeError::Cancelled => EngineError::Cancelled,
+            other => EngineError::Failed(other.to_string()),
+        }
+    }
+}
+
+/// Trains on ciphertexts.
+pub struct Server<'a> {
+    keys: &'a ServerKeys,
+    schedule: &'a Schedule,
+    /// Public initial weights, by master.
+    initial: Vec<Vec<f32>>,
+    masters: Vec<Ciphertext>,
+    /// By site.
+    tables: Vec<LutTable>,
+    /// By operand: what the server adds in the clear.
+    public: Vec<Vec<i64>>,
+}
+
+/// Ciphertexts of one step.
+pub struct State {
+    pub operands: Vec<Vec<Ciphertext>>,
+    pub products: Vec<Vec<Ciphertext>>,
+    extended: Vec<Vec<he::Operand>>,
+    /// By site and table.
+    looked_up: Vec<Vec<Vec<LweBig>>>,
+    labels: Vec<LweBig>,
+}
+
+type Done<T> = Result<T, EngineError>;
+
+impl<'a> Server<'a> {
+    /// A server at the first step: masters are zero, the working weights are the public initial ones.
+    pub fn new(keys: &'a ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
+        let masters = schedule
+            .masters
+            .iter()
+            .map(|_| Ciphertext::zero(keys.ring(), 0))
+            .collect::<Result<Vec<_>, _>>()?;
+        let tables = schedule.sites.iter().map(|site| table(schedule, site)).collect::<Done<Vec<_>>>()?;
+        let public = schedule
+            .operands
+            .iter()
+            .map(|operand| {
+                (0..operand.form.elements())
+                    .map(|element| encode::public_part(schedule, operand, &initial, element))
+                    .collect()
+            })
+            .collect();
+        Ok(Self { keys, schedule, initial, masters, tables, public })
+    }
+
+    pub fn initial(&self) -> &[Vec<f32>] {
+        &self.initial
+    }
+
+    /// The masters: what the weights have changed since the start, encrypted.
+    pub fn masters(&self) -> &[Ciphertext] {
+        &self.masters
+    }
+
+    /// One step of gradient descent.
+    pub fn step(&mut self, batch: &EncryptedBatch, watch: &dyn Watch) -> Done<State> {
+        let state = self.run(batch, watch)?;
+        for (index, master) in self.schedule.masters.iter().enumerate() {
+            let (product, factor) = master.gradient;
+            let gradient = &state.products[product][0];
+            if factor < 0 {
+                self.masters[index].add_assign(gradient)?;
+            } else {
+                self.masters[index].sub_assign(gradient)?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// All stages of a step, without changing the masters.
+    pub fn run(&self, batch: &EncryptedBatch, watch: &dyn Watch) -> Done<State> {
+        let schedule = self.schedule;
+        let mut state = State {
+            operands: vec![Vec::new(); schedule.operands.len()],
+            products: vec![Vec::new(); schedule.products.len()],
+            extended: (0..schedule.operands.len()).map(|_| Vec::new()).collect(),
+            looked_up: vec![Vec::new(); schedule.sites.len()],
+            labels: batch.labels.as_ref().map_or_else(Vec::new, LabelCiphertext::expand),
+        };
+        for stage in &schedule.stages {
+            if watch.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            match stage {
+                Stage::Tables(sites) => self.look_up(sites, &mut state, batch.size, watch)?,
+                Stage::Operands(operands) => self.pack(operands, &mut state, batch)?,
+                Stage::Products(products) => {
+                    for &product in products {
+                        state.products[product] = self.product(&schedule.products[product], &state)?;
+                    }
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    fn source<'s>(&'s self, source: Source, state: &'s State) -> &'s [Ciphertext] {
+        match source {
+            Source::Operand(i) => &state.operands[i],
+            Source::Product(i) => &state.products[i],
+            Source::Master(i) => std::slice::from_ref(&self.masters[i]),
+        }
+    }
+
+    /// Adds up what a read takes from one layout, as ciphertexts, for one polynomial.
+    pub fn gathered(&self, read: &Read, state: &State, polynomial: usize) -> Done<Ciphertext> {
+        let mut sum: Option<Ciphertext> = None;
+        for &(source, factor) in &read.sources {
+            let ciphertexts = self.source(source, state);
+            let own = &ciphertexts[polynomial.min(ciphertexts.len() - 1)];
+            let own = match factor {
+                1 => own.clone(),
+                factor => own.mul_integer(factor)?,
+            };
+            sum = Some(match sum {
+                None => own,
+                Some(mut sum) => {
+                    // The one with more levels left is switched down: an alignment, which the plan counts.
+                    let level = sum.level().min(own.level());
+                    sum = sum.switch_down(level)?;
+                    sum.add_assign(&own.switch_down(level)?)?;
+                    sum
+                }
+            });
+        }
+        sum.ok_or_else(|| EngineError::Failed("a look-up reads nothing".into()))
+    }
+
+    /// The LWEs of a read: `[samples, elements]`.
+    fn extract(&self, read: &Read, state: &State, samples: usize) -> Done<Vec<Option<LweSmall>>> {
+        let degree = self.schedule.degree();
+        let held = if read.per_sample { read.layout.samples } else { 1 };
+        let rows = if read.per_sample { samples } else { 1 };
+        let parts: Vec<Vec<Option<LweSmall>>> = (0..rows.div_ceil(held))
+            .into_par_iter()
+            .map(|polynomial| {
+                let switched = self.keys.switch_out(&self.gathered(read, state, polynomial)?)?;
+                let mut out = Vec::new();
+                for sample in 0..held.min(rows - polynomial * held) {
+                    for element in 0..read.map.len() {
+                        out.push(match mapped(&read.map, element) {
+                            None => None,
+                            Some(index) => {
+                                let (place, sign) = read.layout.position(degree, sample, index);
+                                let mut lwe = switched.extract(place)?;
+                                if sign < 0 {
+                                    lwe.negate();
+                                }
+                                Some(lwe)
+                            }
+                        });
+                    }
+                }
+                Ok(out)
+            })
+            .collect::<Done<_>>()?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    fn inputs(&self, site: &SiteStep, state: &State, batch: usize) -> Done<Vec<LweSmall>> {
+        let profile = self.schedule.profile;
+        let samples = if site.per_sample { batch } else { 1 };
+        let mut sums: Vec<Option<LweSmall>> = vec![None; samples * site.elements];
+        for read in &site.reads {
+            let own = self.extract(read, state, samples)?;
+            for (at, sum) in sums.iter_mut().enumerate() {
+                let at = if read.per_sample { at } else { at % site.elements };
+                match (sum.as_mut(), &own[at]) {
+                    (_, None) => {}
+                    (None, Some(lwe)) => *sum = Some(lwe.clone()),
+                    (Some(sum), Some(lwe)) => sum.add_scaled(lwe, 1)?,
+                }
+            }
+        }
+        let unit = site.amplitude / self.schedule.modulus();
+        Ok(sums
+            .into_iter()
+            .enumerate()
+            .map(|(at, lwe)| {
+                let mut lwe = lwe.unwrap_or_else(|| LweSmall::trivial(profile, 0));
+                let constant = site.constant.get(at % site.elements);
+                if constant != 0.0 {
+                    lwe.add_constant(torus(constant * unit));
+                }
+                lwe
+            })
+            .collect())
+    }
+
+    /// One batch of look-ups over several sites.
+    fn look_up(&self, sites: &[usize], state: &mut State, batch: usize, watch: &dyn Watch) -> Done<()> {
+        let schedule = self.schedule;
+        let mut inputs = Vec::new();
+        let mut table_of = Vec::new();
+        let mut counts = Vec::new();
+        let mut tables = Vec::new();
+        for &site in sites {
+            let own = self.inputs(&schedule.sites[site], state, batch)?;
+            counts.push(own.len());
+            table_of.extend(std::iter::repeat_n(tables.len(), own.len()));
+            tables.push(self.tables[site].clone());
+            inputs.extend(own);
+        }
+        let last = std::sync::atomic::AtomicUsize::new(0);
+        let progress = |done: usize, _: usize| {
+            let before = last.fetch_max(done, std::sync::atomic::Ordering::Relaxed);
+            watch.luts(done.saturating_sub(before) as u64);
+        };
+        let cancelled = || watch.cancelled();
+        let control = Control { progress: &progress, cancelled: &cancelled };
+        let mut outputs = self.keys.bootstrap(&inputs, &table_of, &tables, &control)?.into_iter();
+        for (&site, count) in sites.iter().zip(counts) {
+            let step = &schedule.sites[site];
+            let mut by_table: Vec<Vec<LweBig>> =
+                step.tables.iter().map(|_| Vec::with_capacity(count)).collect();
+            for looked_up in outputs.by_ref().take(count) {
+                for ((mut lwe, table), out) in looked_up.into_iter().zip(&step.tables).zip(&mut by_table) {
+                    lwe.add_constant(torus(table.centre * table.amplitude / schedule.modulus()));
+                    out.push(lwe);
+                }
+            }
+            state.looked_up[site] = by_table;
+        }
+        Ok(())
+    }
+
+    /// The value that an operand packs for one element: a sum of look-ups and labels.
+    fn packed_value(
+        &self,
+        operand: &Operand,
+        state: &State,
+        sample: usize,
+        element: usize,
+    ) -> Done<Option<LweBig>> {
+        let schedule = self.schedule;
+        let mut sum: Option<LweBig> = None;
+        for term in &operand.form.terms {
+            let Some(index) = mapped(&term.map, element) else { continue };
+            let atom = &schedule.atoms[term.atom.0 as usize];
+            let size = crate::graph::elements(&atom.shape);
+            let at = if atom.per_sample { sample * size + index } else { index };
+            let units = operand.amplitude * term.coefficient;
+            let (lwe, base) = match atom.kind {
+                AtomKind::Label(_) => (state.labels.get(at), schedule.label_amplitude),
+                AtomKind::Lut { site, function } => {
+                    (state.looked_up[site][function].get(at), schedule.sites[site].tables[function].amplitude)
+                }
+                AtomKind::Weight { site, .. } => {
+                    (state.looked_up[site][0].get(at), schedule.sites[site].tables[0].amplitude)
+                }
+                AtomKind::Fresh(_) | AtomKind::Product(_) => continue,
+            };
+            let lwe = lwe.ok_or_else(|| EngineError::Failed("a batch lacks labels or look-ups".into()))?;
+            let factor = (units / base).round() as i64;
+            sum = Some(match (sum, factor) {
+                (None, 1) => lwe.clone(),
+                (None, factor) => {
+                    let mut zero = LweBig::trivial(schedule.profile, 0);
+                    zero.add_scaled(lwe, factor)?;
+                    zero
+                }
+                (Some(mut sum), factor) => {
+                    sum.add_scaled(lwe, factor)?;
+                    sum
+                }
+            });
+        }
+        Ok(sum)
+    }
+
+    fn pack(&self, operands: &[usize], state: &mut State, batch: &EncryptedBatch) -> Done<()> {
+        let schedule = self.schedule;
+        let degree = schedule.degree();
+        // Packs of one level share passes over the packing key.
+        let mut levels: Vec<usize> = operands.iter().map(|&i| schedule.operands[i].level).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        for level in levels {
+            let own: Vec<usize> =
+                operands.iter().copied().filter(|&i| schedule.operands[i].level == level).collect();
+            let mut packs: Vec<Vec<(LweBig, usize, bool)>> = Vec::new();
+            for &index in &own {
+                let operand = &schedule.operands[index];
+                if !operand.packed {
+                    continue;
+                }
+                let (samples, held) = rows(operand, batch.size);
+                for first in (0..samples).step_by(held) {
+                    let mut entries = Vec::new();
+                    for sample in first..samples.min(first + held) {
+                        for element in 0..operand.form.elements() {
+                            if let Some(lwe) = self.packed_value(operand, state, sample, element)? {
+                                let (place, sign) = operand.layout.position(degree, sample - first, element);
+                                entries.push((lwe, place, sign < 0));
+                            }
+                        }
+                    }
+                    packs.push(entries);
+                }
+            }
+            let entries: Vec<Vec<PackEntry<'_>>> = packs
+                .iter()
+                .map(|pack| {
+                    pack.iter()
+                        .map(|(lwe, coefficient, negate)| PackEntry {
+                            lwe,
+                            coefficient: *coefficient,
+                            negate: *negate,
+                        })
+                        .collect()
+                })
+                .collect();
+            let slices: Vec<&[PackEntry<'_>]> = entries.iter().map(Vec::as_slice).collect();
+            let mut packed =
+                if slices.is_empty() { Vec::new() } else { self.keys.pack_many(&slices, level)? }.into_iter();
+            for &index in &own {
+                let operand = &schedule.operands[index];
+                let (samples, held) = rows(operand, batch.size);
+                let count = samples.div_ceil(held);
+                let mut ciphertexts: Vec<Ciphertext> = Vec::with_capacity(count);
+                for polynomial in 0..count {
+                    let mut sum = if operand.packed { packed.next() } else { None };
+                    if operand.fresh {
+                        let fresh = batch.fresh[index].get(polynomial).cloned();
+                        let fresh =
+                            fresh.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?;
+                        sum = Some(match sum {
+                            None => fresh,
+                            Some(sum) => sum.add(&fresh)?,
+                        });
+                    }
+                    let sum = match sum {
+                        Some(sum) => sum,
+                        None => Ciphertext::zero(self.keys.ring(), level)?,
+                    };
+                    ciphertexts.push(self.with_public(index, sum, samples, polynomial)?);
+                }
+                if level > 0 {
+                    state.extended[index] = ciphertexts
+                        .par_iter()
+                        .map(|ciphertext| self.keys.operand(ciphertext))
+                        .collect::<Result<_, _>>()?;
+                }
+                state.operands[index] = ciphertexts;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the public part of an operand to one of its polynomials.
+    fn with_public(
+        &self,
+        index: usize,
+        sum: Ciphertext,
+        samples: usize,
+        polynomial: usize,
+    ) -> Done<Ciphertext> {
+        let operand = &self.schedule.operands[index];
+        let public = &self.public[index];
+        if public.iter().all(|&v| v == 0) {
+            return Ok(sum);
+        }
+        let held = operand.layout.samples;
+        let here = held.min(samples - polynomial * held);
+        let values: Vec<i64> = (0..here).flat_map(|_| public.iter().copied()).collect();
+        let plain = encode::polynomials(self.schedule.degree(), &operand.layout, &values, true);
+        Ok(match plain.first() {
+            Some(plain) => sum.add_plain(plain)?,
+            None => sum,
+        })
+    }
+
+    fn product(&self, step: &ProductStep, state: &State) -> Done<Vec<Ciphertext>> {
+        // A product that feeds this one directly is extended here.
+        let mut chained: [Vec<he::Operand>; 2] = [Vec::new(), Vec::new()];
+        for (side, own) in step.sides.iter().zip(&mut chained) {
+            if let Source::Product(inner) = side {
+                *own = state.products[*inner]
+                    .par_iter()
+                    .map(|c| self.keys.operand(c))
+                    .collect::<Result<_, _>>()?;
+            }
+        }
+        let sides: [&[he::Operand]; 2] = [0, 1].map(|k| match step.sides[k] {
+            Source::Operand(i) => state.extended[i].as_slice(),
+            _ => chained[k].as_slice(),
+        });
+        let count = sides[0].len().max(sides[1].len());
+        let at = |k: usize, i: usize| sides[k].get(i).or_else(|| sides[k].first());
+        let pairs = (0..count)
+            .map(|i| at(0, i).zip(at(1, i)))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| EngineError::Failed("a product has no operands".into()))?;
+        if step.batch_sum {
+            return Ok(vec![self.keys.product_sum(&pairs)?]);
+        }
+        Ok(pairs.par_iter().map(|&pair| self.keys.product_sum(&[pair])).collect::<Result<_, _>>()?)
+    }
+}
+
+/// Samples of an operand in a batch, and how many of them one polynomial holds.
+fn rows(operand: &Operand, batch: usize) -> (usize, usize) {
+    if operand.per_sample { (batch, operand.layout.samples) } else { (1, 1) }
+}
+
+fn table(schedule: &Schedule, site: &SiteStep) -> Done<LutTable> {
+    let t = schedule.modulus();
+    let of = |index: usize| {
+        let table = &site.tables[index];
+        move |x: f64| (table.expr.eval(x * site.range) - table.centre) * table.amplitude / t
+    };
+    Ok(match site.tables.len() {
+        1 => LutTable::new(schedule.profile, of(0))?,
+        _ => LutTable::pair(schedule.profile, of(0), of(1))?,
+    })
+}
+
+/// The torus element next to a fraction.
+pub fn torus(fraction: f64) -> u64 {
+    let fraction = fraction - fraction.round();
+    (fraction * 64f64.exp2()).round() as i128 as u64
+}

@@ -1,0 +1,713 @@
+//! Scheduling: layouts, levels, amplitudes and the order of stages for a lowered program.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::diagnostics::Diagnostic;
+use crate::graph::{Constant, Graph, Init, NONE, NodeId, ParamId, ParamInfo};
+use crate::he::noise;
+use crate::he::params::Profile;
+
+use super::form::Form;
+use super::layout::Layout;
+use super::lower::{AtomKind, Lowered, Product, RangeOf, Side, SiteInput, locate};
+use super::place::{NoLayout, Placed, place};
+use super::schedule::{Master, Operand, Output, ProductStep, Read, Schedule, SiteStep, Source, Stage, Table};
+
+/// Sizes that the architecture and the data declaration give; never private data.
+#[derive(Clone, Debug)]
+pub struct Nominal {
+    /// Root mean square of the features.
+    pub input_rms: f64,
+    /// Root mean square of a function's argument, by name.
+    pub argument_rms: HashMap<String, f64>,
+}
+
+/// What the outputs of a lowered program are for.
+pub enum Purpose<'a> {
+    /// Gradients of these parameters.
+    Train { params: &'a [ParamId], rate: f64 },
+    /// Values that the client decrypts.
+    Evaluate { ranges: &'a [f64] },
+}
+
+/// Nominal root mean square of the gradient at the outputs.
+const OUTPUT_DELTA_RMS: f64 = 0.125;
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    lowered: Lowered,
+    profile: &'static Profile,
+    batch: usize,
+    nominal: &'a Nominal,
+    operands: Vec<Operand>,
+    products: Vec<ProductStep>,
+    /// Schedule index of a lowered product that is read, by lowered index.
+    product_at: HashMap<usize, usize>,
+    /// Requests: units of t per unit of value, by lowered product.
+    requests: HashMap<usize, f64>,
+    rms_of_atom: Vec<f64>,
+}
+
+/// Builds the schedule of a lowered program for a profile.
+pub fn build(
+    graph: &Graph,
+    lowered: Lowered,
+    ranges: &dyn RangeOf,
+    profile: &'static Profile,
+    batch: usize,
+    nominal: &Nominal,
+    purpose: &Purpose<'_>,
+) -> Result<Schedule, Diagnostic> {
+    let mut builder = Builder {
+        rms_of_atom: vec![0.5; lowered.atoms.len()],
+        graph,
+        lowered,
+        profile,
+        batch,
+        nominal,
+        operands: Vec::new(),
+        products: Vec::new(),
+        product_at: HashMap::new(),
+        requests: HashMap::new(),
+    };
+    builder.nominal_sizes();
+    let masters = builder.masters(ranges, purpose)?;
+    builder.request_products(&masters, purpose)?;
+    builder.place_products()?;
+    builder.finish(masters, purpose)
+}
+
+/// The power of two next to `x`.
+fn power_of_two(x: f64) -> f64 {
+    x.log2().round().exp2()
+}
+
+impl Builder<'_> {
+    fn t(&self) -> f64 {
+        f64::from(self.profile.ring.plaintext_bits).exp2()
+    }
+
+    /// Nominal root mean square of every atom, in the order in which they arise.
+    fn nominal_sizes(&mut self) {
+        for index in 0..self.lowered.atoms.len() {
+            let atom = &self.lowered.atoms[index];
+            self.rms_of_atom[index] = match atom.kind {
+                AtomKind::Fresh(node) => match &self.graph.node(node).op {
+                    crate::graph::Op::Argument(name) => {
+                        self.nominal.argument_rms.get(name).copied().unwrap_or(self.nominal.input_rms)
+                    }
+                    _ => self.nominal.input_rms,
+                },
+                AtomKind::Label(_) => 0.5,
+                AtomKind::Weight { param, .. } => weight_rms(self.graph.param_info(param)),
+                AtomKind::Lut { site, .. } if site < self.lowered.sites.len() => {
+                    let site = &self.lowered.sites[site];
+                    match &site.input {
+                        SiteInput::Form(form) if self.graph.node(site.node).origin.derivative => {
+                            let size = self.form_rms(form);
+                            // The table of the loss makes the first gradient; the later ones hand on what they get.
+                            if self.reads_derivative(form) { size } else { OUTPUT_DELTA_RMS }
+                        }
+                        _ => 0.5,
+                    }
+                }
+                AtomKind::Lut { .. } => 0.5,
+                AtomKind::Product(product) if product < self.lowered.products.len() => {
+                    self.product_rms(&self.lowered.products[product])
+                }
+                AtomKind::Product(_) => 0.5,
+            };
+        }
+    }
+
+    fn reads_derivative(&self, form: &Form) -> bool {
+        form.terms.iter().any(|term| match self.lowered.atoms[term.atom.0 as usize].kind {
+            AtomKind::Product(p) => {
+                self.lowered.products.get(p).is_some_and(|p| self.graph.node(p.node).origin.derivative)
+            }
+            _ => false,
+        })
+    }
+
+    fn form_rms(&self, form: &Form) -> f64 {
+        let has_label = form
+            .terms
+            .iter()
+            .any(|t| matches!(self.lowered.atoms[t.atom.0 as usize].kind, AtomKind::Label(_)));
+        if has_label {
+            return OUTPUT_DELTA_RMS;
+        }
+        let squares: f64 =
+            form.terms.iter().map(|t| (t.coefficient * self.rms_of_atom[t.atom.0 as usize]).powi(2)).sum();
+        let constant = form.constant.get(0);
+        let size = (squares + constant * constant).sqrt();
+        if size > 0.0 { size } else { 1.0 }
+    }
+
+    fn side_rms(&self, side: &Side) -> f64 {
+        match side {
+            Side::Leaf(form) => self.form_rms(form),
+            Side::Product(inner) => self.product_rms(&self.lowered.products[*inner]),
+        }
+    }
+
+    fn product_rms(&self, product: &Product) -> f64 {
+        let mut summed: f64 = product.contracted().iter().map(|l| product.sizes[l] as f64).product();
+        if product.batch_sum {
+            summed *= self.batch as f64;
+        }
+        summed.sqrt() * self.side_rms(&product.sides[0]) * self.side_rms(&product.sides[1])
+    }
+
+    /// The masters, with an amplitude for which rate/batch leaves powers of two.
+    fn masters(&self, ranges: &dyn RangeOf, purpose: &Purpose<'_>) -> Result<Vec<Master>, Diagnostic> {
+        let Purpose::Train { params, rate } = purpose else { return Ok(Vec::new()) };
+        let mut masters = Vec::new();
+        for (&param, form) in params.iter().zip(&self.lowered.outputs) {
+            let info = self.graph.param_info(param);
+            let factor = match form.terms.as_slice() {
+                [term] => term.coefficient.abs(),
+                _ => 1.0,
+            };
+            let per_step = rate / self.batch as f64 * factor;
+            // The gradient's amplitude is the largest power of two for which the range holds.
+            let gradient = (per_step * self.t() / (4.0 * ranges.param(param))).log2().floor().exp2();
+            let amplitude = gradient / per_step;
+            masters.push(Master {
+                param,
+                name: info.name.clone(),
+                elements: crate::graph::elements(&info.shape),
+                shape: info.shape.clone(),
+                layout: Layout { exponents: Vec::new(), sample_stride: 0, samples: 1 },
+                amplitude,
+                range: self.t() / (4.0 * amplitude),
+                gradient: (0, 1),
+                step_noise: 0.0,
+            });
+        }
+        Ok(masters)
+    }
+
+    fn unsupported(&self, node: NodeId, message: String, label: &str, help: &str) -> Diagnostic {
+        let spans = &self.graph.node(node).origin.spans;
+        locate(Diagnostic::error("E0502", message), spans, label).help(help)
+    }
+
+    /// Collects at which amplitude every product is read: the smallest, of which the others are multiples.
+    fn request_products(&mut self, masters: &[Master], purpose: &Purpose<'_>) -> Result<(), Diagnostic> {
+        let t = self.t();
+        let mut wanted: Vec<(Form, f64)> = Vec::new();
+        for site in &self.lowered.sites {
+            if let SiteInput::Form(form) = &site.input {
+                wanted.push((form.clone(), t / (4.0 * site.range)));
+            }
+        }
+        match purpose {
+            Purpose::Train { rate, .. } => {
+                for (form, master) in self.lowered.outputs.iter().zip(masters) {
+                    wanted.push((form.clone(), master.amplitude * rate / self.batch as f64));
+                }
+            }
+            Purpose::Evaluate { ranges } => {
+                for (form, range) in self.lowered.outputs.iter().zip(*ranges) {
+                    wanted.push((form.clone(), t / (4.0 * range)));
+                }
+            }
+        }
+        for (form, amplitude) in wanted {
+            for term in &form.terms {
+                if let AtomKind::Product(product) = self.lowered.atoms[term.atom.0 as usize].kind {
+                    let request = amplitude * term.coefficient.abs();
+                    let slot = self.requests.entry(product).or_insert(request);
+                    *slot = slot.min(request);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Layouts, levels and amplitudes of every product that is read, and of those that feed it.
+    fn place_products(&mut self) -> Result<(), Diagnostic> {
+        let mut roots: Vec<usize> = self.requests.keys().copied().collect();
+        roots.sort_unstable();
+        for root in roots {
+            let node = self.lowered.products[root].node;
+            let placed =
+                place(&self.lowered.products, root, self.profile.ring.degree, self.batch).map_err(|why| {
+                    match why {
+                        NoLayout::TooLarge { needed, degree } => self.unsupported(
+                            node,
+                            format!("a product of {needed} weights does not fit a ring of degree {degree}"),
+                            "this product needs one coefficient for each of its weights",
+                            "use fewer inputs or units, or `--engine clear`",
+                        ),
+                        NoLayout::NotClean => self.unsupported(
+                            node,
+                            "no layout lets this product feed the next one".into(),
+                            "its unused coefficients would meet what is read",
+                            "put `refresh(…)` or a function between the two products",
+                        ),
+                    }
+                })?;
+            let amplitude = self.requests[&root];
+            let (index, _) = self.add_product(root, &placed, amplitude, 0)?;
+            self.product_at.insert(root, index);
+        }
+        Ok(())
+    }
+
+    /// Adds a product with its operands; its result has this level and amplitude. Returns its index and noise.
+    fn add_product(
+        &mut self,
+        lowered: usize,
+        placed: &Placed,
+        amplitude: f64,
+        level: usize,
+    ) -> Result<(usize, f64), Diagnostic> {
+        let product = self.lowered.products[lowered].clone();
+        let rms: Vec<f64> = product.sides.iter().map(|side| self.side_rms(side)).collect();
+        let expected = |side: &Side| match side {
+            Side::Leaf(form) => self.leaf_noise(form, 1.0),
+            Side::Product(_) => noise::packed_lut_error_units(self.profile),
+        };
+        let units = [expected(&product.sides[0]), expected(&product.sides[1])];
+        // Least noise in the result for a given product of the amplitudes.
+        let left = match (units[0] > 0.0, units[1] > 0.0) {
+            (false, _) => 1.0,
+            (_, false) => amplitude,
+            _ => power_of_two((amplitude * units[0] * rms[1] / (units[1] * rms[0])).sqrt()),
+        };
+        let amplitudes = [left, amplitude / left];
+        let mut sides = [Source::Operand(0); 2];
+        let mut noises = [0.0; 2];
+        for k in 0..2 {
+            (sides[k], noises[k]) = match (&product.sides[k], &placed.inner[k]) {
+                (Side::Leaf(form), _) => {
+                    let operand = self.operand(
+                        product.node,
+                        form,
+                        product.side_per_sample[k],
+                        &placed.sides[k],
+                        amplitudes[k],
+                        level + 1,
+                    );
+                    (Source::Operand(operand), self.operands[operand].noise)
+                }
+                (Side::Product(inner), Some(placed)) => {
+                    let (index, noise) = self.add_product(*inner, placed, amplitudes[k], level + 1)?;
+                    (Source::Product(index), noise)
+                }
+                (Side::Product(_), None) => {
+                    return Err(self.unsupported(
+                        product.node,
+                        "no layout lets this product feed the next one".into(),
+                        "here",
+                        "put `refresh(…)` between the two products",
+                    ));
+                }
+            };
+        }
+        let mut summed: f64 = product.contracted().iter().map(|l| product.sizes[l] as f64).product();
+        if product.batch_sum {
+            summed *= self.batch as f64;
+        }
+        let noise = summed.sqrt()
+            * ((amplitudes[0] * rms[0] * noises[1]).powi(2)
+                + (amplitudes[1] * rms[1] * noises[0]).powi(2)
+                + (noises[0] * noises[1]).powi(2))
+            .sqrt();
+        let mut sizes: Vec<(u8, usize)> = product.sizes.iter().map(|(&l, &s)| (l, s)).collect();
+        sizes.sort_unstable();
+        self.products.push(ProductStep {
+            node: product.node,
+            sides,
+            labels: product.labels.clone(),
+            sizes,
+            batch_sum: product.batch_sum,
+            side_per_sample: product.side_per_sample,
+            elements: placed.result.exponents.len(),
+            layout: placed.result.clone(),
+            level,
+            amplitude,
+            rms: self.product_rms(&product),
+            noise,
+        });
+        Ok((self.products.len() - 1, noise))
+    }
+
+    /// Error of a leaf in units of t when its look-ups are multiplied by `multiple` before packing.
+    fn leaf_noise(&self, form: &Form, multiple: f64) -> f64 {
+        let mut lwe = 0.0;
+        let mut rounding = 0.0;
+        for term in &form.terms {
+            match self.lowered.atoms[term.atom.0 as usize].kind {
+                AtomKind::Fresh(_) => rounding = noise::fresh_rounding_units().powi(2),
+                AtomKind::Label(_) => lwe += noise::label_variance(self.profile) * multiple * multiple,
+                _ => lwe += noise::pbs_output_variance(self.profile) * multiple * multiple,
+            }
+        }
+        let packed = if lwe > 0.0 { noise::packed_error_units(self.profile, lwe).powi(2) } else { 0.0 };
+        (packed + rounding).sqrt()
+    }
+
+    /// The operand with this form, layout, amplitude and level; an equal one is shared.
+    fn operand(
+        &mut self,
+        node: NodeId,
+        form: &Form,
+        per_sample: bool,
+        layout: &Layout,
+        amplitude: f64,
+        level: usize,
+    ) -> usize {
+        let same = |own: &Operand| {
+            own.level == level
+                && own.per_sample == per_sample
+                && own.amplitude == amplitude
+                && own.layout == *layout
+                && own.form.constant == form.constant
+                && own.form.terms.len() == form.terms.len()
+                && own
+                    .form
+                    .terms
+                    .iter()
+                    .zip(&form.terms)
+                    .all(|(a, b)| a.atom == b.atom && a.coefficient == b.coefficient && a.map == b.map)
+        };
+        if let Some(index) = self.operands.iter().position(same) {
+            return index;
+        }
+        let is_fresh = |atom: &AtomKind| matches!(atom, AtomKind::Fresh(_));
+        let kinds: Vec<AtomKind> =
+            form.terms.iter().map(|t| self.lowered.atoms[t.atom.0 as usize].kind).collect();
+        self.operands.push(Operand {
+            node,
+            layout: layout.clone(),
+            amplitude,
+            level,
+            per_sample,
+            fresh: kinds.iter().any(is_fresh),
+            packed: kinds.iter().any(|kind| !is_fresh(kind)),
+            noise: self.leaf_noise(form, 1.0),
+            rms: self.form_rms(form),
+            form: form.clone(),
+        });
+        self.operands.len() - 1
+    }
+
+    /// The reads of a form at an amplitude: products where they stand, leaves packed beside them.
+    fn reads(&mut self, node: NodeId, form: &Form, amplitude: f64) -> Result<Vec<Read>, Diagnostic> {
+        let mut reads: Vec<Read> = Vec::new();
+        let mut leaf = Form { terms: Vec::new(), constant: Constant::Uniform(0.0), ..form.clone() };
+        for term in &form.terms {
+            let AtomKind::Product(product) = self.lowered.atoms[term.atom.0 as usize].kind else {
+                leaf.terms.push(term.clone());
+                continue;
+            };
+            let step = self.product_at[&product];
+            let ratio = term.coefficient * amplitude / self.products[step].amplitude;
+            let factor = ratio.round();
+            if (ratio - factor).abs() > 1e-6 * ratio.abs() || factor == 0.0 {
+                return Err(self.unsupported(
+                    node,
+                    format!("an encrypted value is used with factors whose ratio {ratio:.4} is no integer"),
+                    "used here",
+                    "use factors that are powers of two, or a `lut` that scales the value",
+                ));
+            }
+            let per_sample = self.products[step].per_sample();
+            let layout = self.products[step].layout.clone();
+            let source = (Source::Product(step), factor as i64);
+            match reads
+                .iter_mut()
+                .find(|r| r.layout == layout && r.map == term.map && r.per_sample == per_sample)
+            {
+                Some(read) => read.sources.push(source),
+                None => {
+                    reads.push(Read { sources: vec![source], map: Arc::clone(&term.map), layout, per_sample })
+                }
+            }
+        }
+        if !leaf.terms.is_empty() {
+            leaf.per_sample = leaf.terms.iter().any(|t| self.lowered.atoms[t.atom.0 as usize].per_sample);
+            let identity: Arc<[u32]> = (0..form.elements() as u32).collect();
+            // Beside a product of the same elements the leaf takes its layout: the two are added as ciphertexts.
+            let beside = reads.iter().position(|r| r.map == identity && r.per_sample == leaf.per_sample);
+            let layout = match beside {
+                // A product may hold more elements than are read: the leaf has just those.
+                Some(at) => Layout {
+                    exponents: reads[at].layout.exponents[..form.elements()].to_vec(),
+                    ..reads[at].layout.clone()
+                },
+                None => {
+                    let batch = if leaf.per_sample { self.batch } else { 1 };
+                    Layout::contiguous(self.profile.ring.degree, form.elements(), batch)
+                }
+            };
+            if layout.exponents.len() > self.profile.ring.degree {
+                return Err(self.unsupported(
+                    node,
+                    format!("{} values do not fit one polynomial", form.elements()),
+                    "here",
+                    "use fewer values, or `--engine clear`",
+                ));
+            }
+            let operand = self.operand(node, &leaf, leaf.per_sample, &layout, amplitude, 0);
+            match beside {
+                Some(at) => reads[at].sources.push((Source::Operand(operand), 1)),
+                None => reads.push(Read {
+                    sources: vec![(Source::Operand(operand), 1)],
+                    map: identity,
+                    layout,
+                    per_sample: leaf.per_sample,
+                }),
+            }
+        }
+        Ok(reads)
+    }
+
+    fn finish(mut self, mut masters: Vec<Master>, purpose: &Purpose<'_>) -> Result<Schedule, Diagnostic> {
+        for (master, form) in masters.iter_mut().zip(self.lowered.outputs.clone()) {
+            let node = self.lowered.products.first().map_or(NodeId::default(), |p| p.node);
+            let single = match form.terms.as_slice() {
+                [term] if form.as_atom().is_some() || is_identity(&term.map) => {
+                    match self.lowered.atoms[term.atom.0 as usize].kind {
+                        AtomKind::Product(product) => Some((self.product_at[&product], term.coefficient)),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            };
+            let Some((step, coefficient)) = single else {
+                return Err(self.unsupported(
+                    node,
+                    format!("the gradient of `{}` is no single product", master.name),
+                    "used more than once, or rearranged",
+                    "use each parameter in one product; `--engine clear` has no such limit",
+                ));
+            };
+            let product = &self.products[step];
+            master.layout = product.layout.clone();
+            master.gradient = (step, if coefficient < 0.0 { -1 } else { 1 });
+            master.step_noise = product.noise / master.amplitude;
+        }
+        let mut sites = Vec::new();
+        for site in self.lowered.sites.clone() {
+            let (reads, constant, range, rms) = match &site.input {
+                SiteInput::Master(param) => {
+                    let Some(index) = masters.iter().position(|m| m.param == *param) else { continue };
+                    let map = (0..site.elements as u32).collect();
+                    let layout = masters[index].layout.clone();
+                    let sources = vec![(Source::Master(index), 1)];
+                    let read = Read { sources, map, layout, per_sample: false };
+                    let rms = weight_rms(self.graph.param_info(*param));
+                    (vec![read], Constant::Uniform(0.0), masters[index].range, rms)
+                }
+                SiteInput::Form(form) => {
+                    let reads = self.reads(site.node, form, self.t() / (4.0 * site.range))?;
+                    (reads, form.constant.clone(), site.range, self.form_rms(form))
+                }
+            };
+            let outputs = site.functions.len();
+            let squares: f64 = reads.len() as f64;
+            let operand_noise: f64 = reads
+                .iter()
+                .flat_map(|read| &read.sources)
+                .map(|&(source, factor)| {
+                    let own = match source {
+                        Source::Product(i) => self.products[i].noise,
+                        Source::Operand(i) => self.operands[i].noise,
+                        Source::Master(_) => 0.0,
+                    };
+                    (own * factor as f64 / self.t()).powi(2)
+                })
+                .sum();
+            let switches = noise::lut_input_error(self.profile, outputs, squares).powi(2);
+            sites.push(SiteStep {
+                node: site.node,
+                reads,
+                constant,
+                range,
+                amplitude: self.t() / (4.0 * range),
+                tables: site
+                    .functions
+                    .iter()
+                    .map(|f| Table {
+                        name: f.name.clone(),
+                        centre: (f.expr.eval(range) + f.expr.eval(-range)) / 2.0,
+                        expr: f.expr.clone(),
+                        amplitude: 0.0,
+                    })
+                    .collect(),
+                elements: site.elements,
+                per_sample: site.per_sample,
+                input_error: 2.0 * (switches + operand_noise).sqrt(),
+                rms,
+            });
+        }
+        let mut outputs = Vec::new();
+        if let Purpose::Evaluate { ranges } = purpose {
+            for (form, &range) in self.lowered.outputs.clone().iter().zip(*ranges) {
+                let amplitude = self.t() / (4.0 * range);
+                let node = NodeId::default();
+                let reads = self.reads(node, form, amplitude)?;
+                let (constant, shape) = (form.constant.clone(), form.shape.clone());
+                outputs.push(Output { reads, constant, amplitude, range, shape });
+            }
+        }
+        let mut schedule = Schedule {
+            profile: self.profile,
+            batch: self.batch,
+            stages: Vec::new(),
+            atoms: self.lowered.atoms.clone(),
+            operands: std::mem::take(&mut self.operands),
+            products: std::mem::take(&mut self.products),
+            sites,
+            masters,
+            outputs,
+            label_amplitude: 0.0,
+        };
+        self.table_amplitudes(&mut schedule)?;
+        schedule.stages = stages(&schedule);
+        Ok(schedule)
+    }
+
+    /// Each table gives the smallest amplitude that a use asks for; the others are integer multiples of it.
+    fn table_amplitudes(&self, schedule: &mut Schedule) -> Result<(), Diagnostic> {
+        let mut label: Option<f64> = None;
+        let mut tables: HashMap<(usize, usize), f64> = HashMap::new();
+        let uses: Vec<(NodeId, AtomKind, f64)> = schedule
+            .operands
+            .iter()
+            .flat_map(|operand| {
+                operand.form.terms.iter().map(|term| {
+                    let kind = schedule.atoms[term.atom.0 as usize].kind;
+                    (operand.node, kind, (operand.amplitude * term.coefficient).abs())
+                })
+            })
+            .collect();
+        for &(_, kind, amplitude) in &uses {
+            match kind {
+                AtomKind::Label(_) => label = Some(label.map_or(amplitude, |own| own.min(amplitude))),
+                AtomKind::Lut { site, function } => {
+                    let slot = tables.entry((site, function)).or_insert(amplitude);
+                    *slot = slot.min(amplitude);
+                }
+                AtomKind::Weight { site, .. } => {
+                    let slot = tables.entry((site, 0)).or_insert(amplitude);
+                    *slot = slot.min(amplitude);
+                }
+                AtomKind::Fresh(_) | AtomKind::Product(_) => {}
+            }
+        }
+        let base = |kind: AtomKind| match kind {
+            AtomKind::Label(_) => label,
+            AtomKind::Lut { site, function } => tables.get(&(site, function)).copied(),
+            AtomKind::Weight { site, .. } => tables.get(&(site, 0)).copied(),
+            AtomKind::Fresh(_) | AtomKind::Product(_) => None,
+        };
+        for &(node, kind, amplitude) in &uses {
+            let Some(base) = base(kind) else { continue };
+            let ratio = amplitude / base;
+            if (ratio - ratio.round()).abs() > 1e-6 * ratio {
+                return Err(self.unsupported(
+                    node,
+                    format!("an encrypted value is used with factors whose ratio {ratio:.4} is no integer"),
+                    "used here",
+                    "use factors that are powers of two, or a `lut` that scales the value",
+                ));
+            }
+        }
+        for (&(site, function), &amplitude) in &tables {
+            if let Some(table) = schedule.sites.get_mut(site).and_then(|s| s.tables.get_mut(function)) {
+                table.amplitude = amplitude;
+            }
+        }
+        schedule.label_amplitude = label.unwrap_or(1.0);
+        for operand in &mut schedule.operands {
+            let multiple = operand
+                .form
+                .terms
+                .iter()
+                .filter_map(|term| {
+                    let kind = schedule.atoms[term.atom.0 as usize].kind;
+                    base(kind).map(|base| (operand.amplitude * term.coefficient / base).abs())
+                })
+                .fold(1.0, f64::max);
+            operand.noise = self.leaf_noise(&operand.form, multiple);
+        }
+        Ok(())
+    }
+}
+
+fn is_identity(map: &[u32]) -> bool {
+    map.iter().enumerate().all(|(i, &j)| j != NONE && i as u32 == j)
+}
+
+/// Nominal root mean square of a parameter's values during training.
+fn weight_rms(info: &ParamInfo) -> f64 {
+    let he = (2.0 / info.fan_in.max(1) as f64).sqrt();
+    match &info.init {
+        Init::HeNormal => he,
+        Init::Normal(std) => std.abs().max(1e-6),
+        Init::Uniform(a, b) => ((a * a + a * b + b * b) / 3.0).sqrt().max(1e-6),
+        // Zero at first, as large as others once trained.
+        Init::Constant(_) => he,
+        Init::Stacked(parts) => parts.first().map_or(he, weight_rms),
+    }
+}
+
+/// Everything that is ready is done before the next batch of look-ups, so that batches are as large as can be.
+fn stages(schedule: &Schedule) -> Vec<Stage> {
+    let mut stages = Vec::new();
+    let mut done_sites = vec![false; schedule.sites.len()];
+    let mut done_operands = vec![false; schedule.operands.len()];
+    let mut done_products = vec![false; schedule.products.len()];
+    loop {
+        let ready: Vec<usize> = (0..schedule.operands.len())
+            .filter(|&i| !done_operands[i])
+            .filter(|&i| {
+                schedule.operands[i].form.terms.iter().all(|term| {
+                    match schedule.atoms[term.atom.0 as usize].kind {
+                        AtomKind::Lut { site, .. } | AtomKind::Weight { site, .. } => done_sites[site],
+                        _ => true,
+                    }
+                })
+            })
+            .collect();
+        if !ready.is_empty() {
+            ready.iter().for_each(|&i| done_operands[i] = true);
+            stages.push(Stage::Operands(ready));
+            continue;
+        }
+        let is_done = |source: &Source, operands: &[bool], products: &[bool]| match *source {
+            Source::Operand(i) => operands[i],
+            Source::Product(i) => products[i],
+            Source::Master(_) => true,
+        };
+        let ready: Vec<usize> = (0..schedule.products.len())
+            .filter(|&i| !done_products[i])
+            .filter(|&i| {
+                schedule.products[i].sides.iter().all(|s| is_done(s, &done_operands, &done_products))
+            })
+            .collect();
+        if !ready.is_empty() {
+            ready.iter().for_each(|&i| done_products[i] = true);
+            stages.push(Stage::Products(ready));
+            continue;
+        }
+        let ready: Vec<usize> = (0..schedule.sites.len())
+            .filter(|&i| !done_sites[i])
+            .filter(|&i| {
+                let mut sources = schedule.sites[i].reads.iter().flat_map(|read| &read.sources);
+                sources.all(|(source, _)| is_done(source, &done_operands, &done_products))
+            })
+            .collect();
+        if ready.is_empty() {
+            return stages;
+        }
+        ready.iter().for_each(|&i| done_sites[i] = true);
+        stages.push(Stage::Tables(ready));
+    }
+}

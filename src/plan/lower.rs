@@ -1,0 +1,574 @@
+//! From the typed graph to products, look-up tables and linear forms between them.
+//!
+//! What a form holds decides how a value is had: atoms that come out of tables or from the client can be packed in any
+//! layout (leaves); a product is read where it stands.
+
+use std::collections::HashMap;
+
+use crate::diagnostics::{Diagnostic, Span};
+use crate::graph::{Constant, Function, Graph, NodeId, Op, ParamId, ScalarExpr};
+
+use super::form::{AtomId, Form};
+
+/// Where an atom's elements come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AtomKind {
+    /// Encrypted by the client, once for each use: the features, or a function's argument.
+    Fresh(NodeId),
+    /// Encrypted by the client under the key of what leaves a table.
+    Label(NodeId),
+    /// Output `function` of the table at `site`.
+    Lut {
+        site: usize,
+        function: usize,
+    },
+    /// The working weights: a table over the master, and the public initial weights added in the clear.
+    Weight {
+        site: usize,
+        param: ParamId,
+    },
+    Product(usize),
+}
+
+#[derive(Clone, Debug)]
+pub struct Atom {
+    pub kind: AtomKind,
+    pub shape: Vec<usize>,
+    pub per_sample: bool,
+}
+
+impl Atom {
+    /// Whether the atom's elements can be packed in any layout.
+    pub fn is_leaf(&self) -> bool {
+        !matches!(self.kind, AtomKind::Product(_))
+    }
+}
+
+/// One side of a product, before layouts.
+#[derive(Clone, Debug)]
+pub enum Side {
+    Leaf(Form),
+    /// The result of another product, used as it is: costs a level.
+    Product(usize),
+}
+
+#[derive(Clone, Debug)]
+pub struct Product {
+    pub node: NodeId,
+    pub sides: [Side; 2],
+    /// Axis labels of the sides and of the result.
+    pub labels: [Vec<u8>; 3],
+    pub sizes: HashMap<u8, usize>,
+    /// Sums over the samples of the batch.
+    pub batch_sum: bool,
+    pub side_per_sample: [bool; 2],
+}
+
+impl Product {
+    pub fn per_sample(&self) -> bool {
+        !self.batch_sum && (self.side_per_sample[0] || self.side_per_sample[1])
+    }
+
+    /// Labels that the result lacks.
+    pub fn contracted(&self) -> Vec<u8> {
+        self.labels[0].iter().copied().filter(|label| !self.labels[2].contains(label)).collect()
+    }
+}
+
+/// What a table reads.
+#[derive(Clone, Debug)]
+pub enum SiteInput {
+    Form(Form),
+    Master(ParamId),
+}
+
+#[derive(Clone, Debug)]
+pub struct TableFn {
+    pub name: String,
+    pub expr: ScalarExpr,
+}
+
+/// One look-up per element: up to two functions of the same value.
+#[derive(Clone, Debug)]
+pub struct Site {
+    pub node: NodeId,
+    pub input: SiteInput,
+    pub functions: Vec<TableFn>,
+    /// The input lies in −range..range.
+    pub range: f64,
+    pub elements: usize,
+    pub per_sample: bool,
+}
+
+/// A program as atoms, products, tables and forms.
+#[derive(Clone, Debug, Default)]
+pub struct Lowered {
+    pub atoms: Vec<Atom>,
+    pub products: Vec<Product>,
+    pub sites: Vec<Site>,
+    /// The forms of the wanted outputs.
+    pub outputs: Vec<Form>,
+    /// Where a look-up was inserted only to get levels back.
+    pub refreshed: Vec<NodeId>,
+}
+
+/// Ranges that the checker found: half-widths of symmetric ranges.
+pub trait RangeOf {
+    /// Range of the value of a node, where a table reads it.
+    fn site(&self, node: NodeId) -> f64;
+    fn param(&self, param: ParamId) -> f64;
+}
+
+pub struct Lowering<'a> {
+    graph: &'a Graph,
+    ranges: &'a dyn RangeOf,
+    /// Products in a row that the deepest ring carries.
+    max_depth: usize,
+    out: Lowered,
+    forms: Vec<Option<Form>>,
+    weights: HashMap<ParamId, AtomId>,
+    tables: HashMap<NodeId, usize>,
+    depth: Vec<usize>,
+}
+
+impl<'a> Lowering<'a> {
+    pub fn run(
+        graph: &'a Graph,
+        outputs: &[NodeId],
+        ranges: &'a dyn RangeOf,
+        max_depth: usize,
+    ) -> Result<Lowered, Diagnostic> {
+        let mut lowering = Self {
+            graph,
+            ranges,
+            max_depth,
+            out: Lowered::default(),
+            forms: vec![None; graph.len()],
+            weights: HashMap::new(),
+            tables: HashMap::new(),
+            depth: Vec::new(),
+        };
+        let needed = graph.reachable(outputs);
+        for id in graph.ids().filter(|id| needed[id.index()]) {
+            let form = lowering.node(id)?;
+            lowering.forms[id.index()] = Some(form);
+        }
+        lowering.out.outputs = outputs.iter().map(|&id| lowering.form(id)).collect();
+        lowering.out.drop_unused();
+        Ok(lowering.out)
+    }
+
+    fn form(&self, id: NodeId) -> Form {
+        self.forms[id.index()].clone().unwrap_or_else(|| Form::constant(Constant::Uniform(0.0), &[]))
+    }
+
+    fn unsupported(&self, id: NodeId, why: &str) -> Diagnostic {
+        let node = self.graph.node(id);
+        let message = format!("the encrypted engine cannot run this `{}` yet", node.op.name());
+        locate(Diagnostic::error("E0501", message), &node.origin.spans, why)
+            .help("`--engine clear` runs it in the clear; `hesn explain E0501` says what runs encrypted")
+    }
+
+    fn atom(&mut self, kind: AtomKind, shape: &[usize], per_sample: bool) -> AtomId {
+        self.out.atoms.push(Atom { kind, shape: shape.to_vec(), per_sample });
+        AtomId(self.out.atoms.len() as u32 - 1)
+    }
+
+    fn node(&mut self, id: NodeId) -> Result<Form, Diagnostic> {
+        let node = self.graph.node(id).clone();
+        let operands = self.graph.operands(id);
+        let form = |this: &Self, k: usize| this.form(operands[k]);
+        Ok(match &node.op {
+            Op::Input | Op::Argument(_) => {
+                let atom = self.atom(AtomKind::Fresh(id), &node.shape, node.per_sample);
+                Form::atom(atom, &node.shape, node.per_sample)
+            }
+            Op::Label => {
+                let atom = self.atom(AtomKind::Label(id), &node.shape, true);
+                Form::atom(atom, &node.shape, true)
+            }
+            Op::Param(param) => Form::atom(self.weight(id, *param), &node.shape, false),
+            Op::Const(value) => Form::constant(value.clone(), &node.shape),
+            Op::Add => form(self, 0).add(&form(self, 1), 1.0),
+            Op::Sub => form(self, 0).add(&form(self, 1), -1.0),
+            Op::Scale(c) => form(self, 0).scale(*c),
+            Op::Offset(c) => form(self, 0).offset(*c),
+            Op::Ascribe(_) => form(self, 0),
+            Op::Gather { map, .. } => {
+                let parts: Vec<Form> = operands.iter().map(|&o| self.form(o)).collect();
+                Form::gather(&parts.iter().collect::<Vec<_>>(), map, &node.shape)
+            }
+            Op::ScatterAdd { map, .. } => form(self, 0).scatter_add(map, &node.shape).ok_or_else(|| {
+                self.unsupported(id, "it sums more encrypted values than one look-up can read; write it as a product with ones")
+            })?,
+            Op::Contract { left, right, out } => {
+                self.contract(id, &operands, [left.clone(), right.clone(), out.clone()])?
+            }
+            Op::BatchSum => self.batch_sum(id, operands[0])?,
+            Op::Lut(function) => {
+                let expr = function.expr.clone();
+                let range = self.ranges.site(operands[0]);
+                let input = form(self, 0);
+                let atom = self.table(id, operands[0], input, &function.name, expr, range);
+                Form::atom(atom, &node.shape, node.per_sample)
+            }
+            Op::Refresh => self.refresh(id, operands[0]),
+            Op::Mul => self.mul(id, &operands)?,
+            Op::Conv(_) | Op::ConvImageGrad(_) | Op::ConvKernelGrad(_) => {
+                return Err(self.unsupported(id, "convolutions have no encrypted layout in this version"));
+            }
+        })
+    }
+
+    /// The working weights of a parameter: one table over its master.
+    fn weight(&mut self, id: NodeId, param: ParamId) -> AtomId {
+        if let Some(&atom) = self.weights.get(&param) {
+            return atom;
+        }
+        let shape = self.graph.node(id).shape.clone();
+        self.out.sites.push(Site {
+            node: id,
+            input: SiteInput::Master(param),
+            functions: vec![TableFn { name: "refresh".into(), expr: ScalarExpr::Z }],
+            range: self.ranges.param(param),
+            elements: self.graph.node(id).elements(),
+            per_sample: false,
+        });
+        let atom = self.atom(AtomKind::Weight { site: self.out.sites.len() - 1, param }, &shape, false);
+        self.weights.insert(param, atom);
+        atom
+    }
+
+    /// A table of the value of `input`; two tables of the same value share one look-up.
+    fn table(
+        &mut self,
+        id: NodeId,
+        key: NodeId,
+        input: Form,
+        name: &str,
+        expr: ScalarExpr,
+        range: f64,
+    ) -> AtomId {
+        let function = TableFn { name: name.to_owned(), expr };
+        let (shape, per_sample) = (input.shape.clone(), input.per_sample);
+        let (site, index) = match self.tables.get(&key) {
+            Some(&site) => {
+                self.out.sites[site].functions.push(function);
+                (site, self.out.sites[site].functions.len() - 1)
+            }
+            None => {
+                self.out.sites.push(Site {
+                    node: id,
+                    elements: input.elements(),
+                    per_sample: input.per_sample,
+                    input: SiteInput::Form(input),
+                    functions: vec![function],
+                    range,
+                });
+                self.tables.insert(key, self.out.sites.len() - 1);
+                (self.out.sites.len() - 1, 0)
+            }
+        };
+        self.atom(AtomKind::Lut { site, function: index }, &shape, per_sample)
+    }
+
+    /// The value through an identity table: a leaf again.
+    fn refresh(&mut self, id: NodeId, operand: NodeId) -> Form {
+        let input = self.form(operand);
+        let (shape, per_sample) = (input.shape.clone(), input.per_sample);
+        let range = self.ranges.site(operand);
+        let atom = self.table(id, operand, input, "refresh", ScalarExpr::Z, range);
+        Form::atom(atom, &shape, per_sample)
+    }
+
+    fn is_leaf(&self, form: &Form) -> bool {
+        form.terms.iter().all(|term| self.out.atoms[term.atom.0 as usize].is_leaf())
+    }
+
+    /// The side of a product that the value of `operand` can be, with the products in a row before it.
+    fn side(&mut self, id: NodeId, operand: NodeId) -> (Side, usize) {
+        let form = self.form(operand);
+        if self.is_leaf(&form) {
+            return (Side::Leaf(form), 0);
+        }
+        if let Some(atom) = form.as_atom()
+            && let AtomKind::Product(product) = self.out.atoms[atom.0 as usize].kind
+            && self.depth[product] < self.max_depth
+        {
+            return (Side::Product(product), self.depth[product]);
+        }
+        self.out.refreshed.push(id);
+        (Side::Leaf(self.refresh(id, operand)), 0)
+    }
+
+    fn contract(
+        &mut self,
+        id: NodeId,
+        operands: &[NodeId],
+        labels: [Vec<u8>; 3],
+    ) -> Result<Form, Diagnostic> {
+        let node = self.graph.node(id).clone();
+        let mut sizes = HashMap::new();
+        let mut side_per_sample = [false; 2];
+        for k in 0..2 {
+            let operand = self.graph.node(operands[k]);
+            side_per_sample[k] = operand.per_sample;
+            sizes.extend(labels[k].iter().copied().zip(operand.shape.iter().copied()));
+        }
+        let ((left, left_depth), (right, right_depth)) =
+            (self.side(id, operands[0]), self.side(id, operands[1]));
+        let (right, right_depth) = match (&left, right) {
+            // Of two products one goes through a table: their junk would meet.
+            (Side::Product(_), Side::Product(_)) => {
+                self.out.refreshed.push(id);
+                (Side::Leaf(self.refresh(id, operands[1])), 0)
+            }
+            (_, right) => (right, right_depth),
+        };
+        let depth = 1 + left_depth.max(right_depth);
+        let product =
+            Product { node: id, sides: [left, right], labels, sizes, batch_sum: false, side_per_sample };
+        Ok(self.push_product(product, depth, &node.shape))
+    }
+
+    fn push_product(&mut self, product: Product, depth: usize, shape: &[usize]) -> Form {
+        let per_sample = product.per_sample();
+        self.out.products.push(product);
+        self.depth.push(depth);
+        let atom = self.atom(AtomKind::Product(self.out.products.len() - 1), shape, per_sample);
+        Form::atom(atom, shape, per_sample)
+    }
+
+    /// The sum over the batch: of a product, within the product; of a leaf, a product with one.
+    fn batch_sum(&mut self, id: NodeId, operand: NodeId) -> Result<Form, Diagnostic> {
+        let form = self.form(operand);
+        let shape = form.shape.clone();
+        if let [term] = form.terms.as_slice()
+            && let AtomKind::Product(product) = self.out.atoms[term.atom.0 as usize].kind
+            && form.constant == Constant::Uniform(0.0)
+        {
+            let mut summed = self.out.products[product].clone();
+            summed.batch_sum = true;
+            let (depth, term) = (self.depth[product], term.clone());
+            let own_shape = self.out.atoms[term.atom.0 as usize].shape.clone();
+            let atom_form = self.push_product(summed, depth, &own_shape);
+            let mut out = form.clone();
+            out.per_sample = false;
+            out.terms[0].atom = atom_form.terms[0].atom;
+            return Ok(out);
+        }
+        let leaf = if self.is_leaf(&form) { form } else { self.refresh(id, operand) };
+        let labels: Vec<u8> = (0..shape.len() as u8).map(|axis| b'a' + axis).collect();
+        let product = Product {
+            node: id,
+            sides: [Side::Leaf(Form::constant(Constant::Uniform(1.0), &[])), Side::Leaf(leaf)],
+            sizes: labels.iter().copied().zip(shape.iter().copied()).collect(),
+            labels: [vec![], labels.clone(), labels],
+            batch_sum: true,
+            side_per_sample: [true, true],
+        };
+        Ok(self.push_product(product, 1, &shape))
+    }
+
+    /// A product of two encrypted values, element by element: one table for a mask, else two of quarter squares.
+    fn mul(&mut self, id: NodeId, operands: &[NodeId]) -> Result<Form, Diagnostic> {
+        let node = self.graph.node(id).clone();
+        for (value, mask) in [(0, 1), (1, 0)] {
+            let (value, mask) = (operands[value], operands[mask]);
+            if let Op::Const(_) = &self.graph.node(mask).op {
+                return Err(self.unsupported(id, "a public tensor times an encrypted one, element by element, has no layout in this version"));
+            }
+            let Op::Lut(function) = &self.graph.node(mask).op else { continue };
+            let source = self.graph.operands(mask)[0];
+            let source_range = self.ranges.site(source);
+            let Some((low, high)) = two_valued(&function.expr, source_range) else { continue };
+            // The mask as ±range shifts the value into the half of the table that treats it.
+            let range = self.ranges.site(value);
+            let sign = step(ScalarExpr::Z).mul(constant(2.0 * range)).sub(constant(range));
+            let source_form = self.form(source);
+            let shift = self.table(mask, source, source_form, "mask", sign, source_range);
+            let shift = Form::atom(shift, &node.shape, self.graph.node(mask).per_sample);
+            let sum = self.form(value).add(&shift, 1.0);
+            let above = step(ScalarExpr::Z);
+            let expr = above
+                .clone()
+                .mul(constant(high).mul(ScalarExpr::Z.sub(constant(range))))
+                .add(constant(1.0).sub(above).mul(constant(low).mul(ScalarExpr::Z.add(constant(range)))));
+            let atom = self.table(id, id, sum, "masked", expr, 2.0 * range);
+            return Ok(Form::atom(atom, &node.shape, node.per_sample));
+        }
+        let range = operands.iter().map(|&o| self.ranges.site(o)).fold(0.0, f64::max) * 2.0;
+        let (a, b) = (self.form(operands[0]), self.form(operands[1]));
+        let square = ScalarExpr::Z.mul(ScalarExpr::Z).mul(constant(0.25));
+        let plus = self.own_table(id, a.clone().add(&b, 1.0), "quarter square", square.clone(), range);
+        let minus = self.own_table(id, a.add(&b, -1.0), "quarter square", square, range);
+        Ok(plus.add(&minus, -1.0))
+    }
+
+    /// A table of a value that no node of the graph holds.
+    fn own_table(&mut self, id: NodeId, input: Form, name: &str, expr: ScalarExpr, range: f64) -> Form {
+        let (shape, per_sample) = (input.shape.clone(), input.per_sample);
+        self.out.sites.push(Site {
+            node: id,
+            elements: input.elements(),
+            per_sample,
+            input: SiteInput::Form(input),
+            functions: vec![TableFn { name: name.to_owned(), expr }],
+            range,
+        });
+        let atom =
+            self.atom(AtomKind::Lut { site: self.out.sites.len() - 1, function: 0 }, &shape, per_sample);
+        Form::atom(atom, &shape, per_sample)
+    }
+}
+
+fn constant(value: f64) -> ScalarExpr {
+    ScalarExpr::Const(value)
+}
+
+fn step(of: ScalarExpr) -> ScalarExpr {
+    ScalarExpr::call(Function::Step, of)
+}
+
+/// `Some((below zero, above zero))` if a function has one value on each side of zero.
+fn two_valued(expr: &ScalarExpr, range: f64) -> Option<(f64, f64)> {
+    let (low, high) = (expr.eval(-range / 2.0), expr.eval(range / 2.0));
+    let constant_on = |sign: f64, value: f64| {
+        (1..=512).all(|i| {
+            (expr.eval(sign * range * i as f64 / 512.0) - value).abs() <= 1e-12 * value.abs().max(1.0)
+        })
+    };
+    (constant_on(-1.0, low) && constant_on(1.0, high)).then_some((low, high))
+}
+
+/// Labels a diagnostic with a call stack: the user's line first, then where in the library it happened.
+pub fn locate(diagnostic: Diagnostic, spans: &[Span], text: &str) -> Diagnostic {
+    match spans {
+        [] => diagnostic,
+        [only] => diagnostic.label(*only, text),
+        [inner, .., user] => diagnostic.label(*user, text).label(*inner, "in this operation of the library"),
+    }
+}
+
+impl Lowered {
+    /// Removes products and tables that no output needs, such as one whose sum over the batch replaced it.
+    fn drop_unused(&mut self) {
+        let mut products = vec![false; self.products.len()];
+        let mut sites = vec![false; self.sites.len()];
+        let mut stack: Vec<AtomId> =
+            self.outputs.iter().flat_map(|f| f.terms.iter().map(|t| t.atom)).collect();
+        let mut seen = vec![false; self.atoms.len()];
+        let mut pending_products = Vec::new();
+        while let Some(atom) = stack.pop().or_else(|| {
+            let product: usize = pending_products.pop()?;
+            self.atoms.iter().position(|a| a.kind == AtomKind::Product(product)).map(|i| AtomId(i as u32))
+        }) {
+            if std::mem::replace(&mut seen[atom.0 as usize], true) {
+                continue;
+            }
+            let mut visit = |form: &Form| stack.extend(form.terms.iter().map(|t| t.atom));
+            match self.atoms[atom.0 as usize].kind {
+                AtomKind::Product(product) => {
+                    products[product] = true;
+                    for side in &self.products[product].sides {
+                        match side {
+                            Side::Leaf(form) => visit(form),
+                            Side::Product(inner) => pending_products.push(*inner),
+                        }
+                    }
+                }
+                AtomKind::Lut { site, .. } | AtomKind::Weight { site, .. } => {
+                    sites[site] = true;
+                    if let SiteInput::Form(form) = &self.sites[site].input {
+                        visit(form);
+                    }
+                }
+                AtomKind::Fresh(_) | AtomKind::Label(_) => {}
+            }
+        }
+        let renumber = |kept: &[bool]| {
+            let mut next = 0;
+            kept.iter()
+                .map(|&k| {
+                    if k {
+                        next += 1;
+                        Some(next - 1)
+                    } else {
+                        None
+                    }
+                })
+                .collect::<Vec<Option<usize>>>()
+        };
+        let (product_at, site_at) = (renumber(&products), renumber(&sites));
+        let mut keep = products.iter();
+        self.products.retain(|_| *keep.next().unwrap_or(&false));
+        let mut keep = sites.iter();
+        self.sites.retain(|_| *keep.next().unwrap_or(&false));
+        for product in &mut self.products {
+            for side in &mut product.sides {
+                if let Side::Product(inner) = side {
+                    *inner = product_at[*inner].unwrap_or_default();
+                }
+            }
+        }
+        // Atoms of what was removed stay behind, used by nothing; give them a number that is nobody's.
+        for atom in &mut self.atoms {
+            match &mut atom.kind {
+                AtomKind::Product(product) => *product = product_at[*product].unwrap_or(usize::MAX),
+                AtomKind::Lut { site, .. } | AtomKind::Weight { site, .. } => {
+                    *site = site_at[*site].unwrap_or(usize::MAX);
+                }
+                _ => {}
+            }
+        }
+        self.prune_functions();
+    }
+
+    /// Drops functions of tables that nobody reads, and gives each look-up at most two.
+    fn prune_functions(&mut self) {
+        let mut used: Vec<Vec<bool>> =
+            self.sites.iter().map(|site| vec![false; site.functions.len()]).collect();
+        let mut forms: Vec<&Form> = self.outputs.iter().collect();
+        for product in &self.products {
+            forms.extend(product.sides.iter().filter_map(|side| match side {
+                Side::Leaf(form) => Some(form),
+                Side::Product(_) => None,
+            }));
+        }
+        forms.extend(self.sites.iter().filter_map(|site| match &site.input {
+            SiteInput::Form(form) => Some(form),
+            SiteInput::Master(_) => None,
+        }));
+        for term in forms.iter().flat_map(|form| &form.terms) {
+            match self.atoms[term.atom.0 as usize].kind {
+                AtomKind::Lut { site, function } => used[site][function] = true,
+                AtomKind::Weight { site, .. } => used[site][0] = true,
+                _ => {}
+            }
+        }
+        let mut sites = Vec::new();
+        let mut moved: Vec<Vec<(usize, usize)>> = Vec::new();
+        for (site, used) in std::mem::take(&mut self.sites).into_iter().zip(&used) {
+            let mut places = vec![(usize::MAX, 0); used.len()];
+            let kept: Vec<usize> = (0..used.len()).filter(|&f| used[f]).collect();
+            for pair in kept.chunks(2) {
+                for (index, &function) in pair.iter().enumerate() {
+                    places[function] = (sites.len(), index);
+                }
+                let functions = pair.iter().map(|&f| site.functions[f].clone()).collect();
+                sites.push(Site { functions, ..site.clone() });
+            }
+            moved.push(places);
+        }
+        self.sites = sites;
+        for atom in &mut self.atoms {
+            match &mut atom.kind {
+                AtomKind::Lut { site, function } if *site != usize::MAX => {
+                    (*site, *function) = moved[*site][*function];
+                }
+                AtomKind::Weight { site, .. } if *site != usize::MAX => *site = moved[*site][0].0,
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The schedule: every operand with its layout, amplitude and level, every product, every batch of look-ups, in order.
+//! All that an engine has to know; nothing about the language.
+
+use std::sync::Arc;
+
+use crate::graph::{Constant, NodeId, ParamId, ScalarExpr};
+
+use super::form::Form;
+use super::layout::Layout;
+use super::lower::Atom;
+
+/// A tensor packed into polynomials for one use.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    pub node: NodeId,
+    /// Atoms of this form are leaves.
+    pub form: Form,
+    pub layout: Layout,
+    /// The value v is held as the integer v·amplitude modulo t.
+    pub amplitude: f64,
+    /// Products that it can go through.
+    pub level: usize,
+    /// Whether it differs from polynomial to polynomial of the batch.
+    pub per_sample: bool,
+    /// Whether the client encrypts (part of) it.
+    pub fresh: bool,
+    /// Whether (part of) it is packed from look-ups.
+    pub packed: bool,
+    /// Standard deviation of its error, in units of t.
+    pub noise: f64,
+    /// Nominal root mean square of its values.
+    pub rms: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    Operand(usize),
+    Product(usize),
+    Master(usize),
+}
+
+#[derive(Clone, Debug)]
+pub struct ProductStep {
+    pub node: NodeId,
+    /// Operands or other products.
+    pub sides: [Source; 2],
+    pub labels: [Vec<u8>; 3],
+    pub sizes: Vec<(u8, usize)>,
+    pub batch_sum: bool,
+    pub side_per_sample: [bool; 2],
+    pub layout: Layout,
+    /// Level of the result.
+    pub level: usize,
+    pub amplitude: f64,
+    pub elements: usize,
+    /// Nominal root mean square of the result.
+    pub rms: f64,
+    /// Standard deviation of the result's error that comes from its operands, in units of t.
+    pub noise: f64,
+}
+
+impl ProductStep {
+    pub fn per_sample(&self) -> bool {
+        !self.batch_sum && (self.side_per_sample[0] || self.side_per_sample[1])
+    }
+}
+
+/// Elements read from one layout: element i is the sum over `sources` of factor · value[map[i]].
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// All of the same layout; added as ciphertexts before they are switched.
+    pub sources: Vec<(Source, i64)>,
+    pub map: Arc<[u32]>,
+    pub layout: Layout,
+    pub per_sample: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub name: String,
+    pub expr: ScalarExpr,
+    /// Subtracted before the table is built and added back in the clear: the table is continuous where it wraps.
+    pub centre: f64,
+    /// Units of t per unit of value in the output.
+    pub amplitude: f64,
+}
+
+/// One batch of look-ups of the same functions.
+#[derive(Clone, Debug)]
+pub struct SiteStep {
+    pub node: NodeId,
+    pub reads: Vec<Read>,
+    /// Public part of the input, in units of value.
+    pub constant: Constant,
+    /// Inputs lie in −range..range, which is −1/4..1/4 of the torus.
+    pub range: f64,
+    /// Units of t per unit of input.
+    pub amplitude: f64,
+    pub tables: Vec<Table>,
+    pub elements: usize,
+    pub per_sample: bool,
+    /// Standard deviation of the error of the look-up's input, as a fraction of 2·range: switches and operands.
+    pub input_error: f64,
+    /// Nominal root mean square of the input.
+    pub rms: f64,
+}
+
+/// How a parameter is kept and changed.
+#[derive(Clone, Debug)]
+pub struct Master {
+    pub param: ParamId,
+    pub name: String,
+    pub elements: usize,
+    pub shape: Vec<usize>,
+    pub layout: Layout,
+    /// Units of t per unit of weight.
+    pub amplitude: f64,
+    /// Weights lie in −range..range around their initial values.
+    pub range: f64,
+    /// Subtracted after each step; a product and its factor.
+    pub gradient: (usize, i64),
+    /// Standard deviation of one step's error of a weight, in units of weight.
+    pub step_noise: f64,
+}
+
+/// A value that the client decrypts at the end.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub reads: Vec<Read>,
+    pub constant: Constant,
+    pub amplitude: f64,
+    pub range: f64,
+    pub shape: Vec<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Look-ups, gathered into one batch.
+    Tables(Vec<usize>),
+    /// Packing (and extension) of operands.
+    Operands(Vec<usize>),
+    Products(Vec<usize>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub profile: &'static crate::he::params::Profile,
+    /// Samples of a step.
+    pub batch: usize,
+    pub atoms: Vec<Atom>,
+    pub operands: Vec<Operand>,
+    pub products: Vec<ProductStep>,
+    pub sites: Vec<SiteStep>,
+    pub masters: Vec<Master>,
+    pub outputs: Vec<Output>,
+    pub stages: Vec<Stage>,
+    /// Units of t per unit of label, and the integer that each use multiplies it with is a multiple of it.
+    pub label_amplitude: f64,
+}
+
+impl Schedule {
+    pub fn degree(&self) -> usize {
+        self.profile.ring.degree
+    }
+
+    /// The plaintext modulus t.
+    pub fn modulus(&self) -> f64 {
+        f64::from(self.profile.ring.plaintext_bits).exp2()
+    }
+
+    /// Polynomials that a layout needs for `batch` samples.
+    pub fn polynomials(&self, layout: &Layout, per_sample: bool) -> usize {
+        if per_sample { self.batch.div_ceil(layout.samples) } else { 1 }
+    }
+
+    pub fn layout(&self, source: Source) -> &Layout {
+        match source {
+            Source::Operand(i) => &self.operands[i].layout,
+            Source::Product(i) => &self.products[i].layout,
+            Source::Master(i) => &self.masters[i].layout,
+        }
+    }
+
+    /// Look-ups of one step.
+    pub fn luts(&self) -> usize {
+        self.sites.iter().map(|site| site.elements * if site.per_sample { self.batch } else { 1 }).sum()
+    }
+
+    /// Ring products of one step, and of them the sums that are scaled down and relinearised together.
+    pub fn ring_products(&self) -> usize {
+        self.products
+            .iter()
+            .map(|product| {
+                let pieces = self.batch.div_ceil(product_samples(self, product));
+                if product.batch_sum || product.per_sample() { pieces } else { 1 }
+            })
+            .sum()
+    }
+}
+
+/// Samples that one polynomial of a product's per-sample side holds.
+pub fn product_samples(schedule: &Schedule, product: &ProductStep) -> usize {
+    (0..2)
+        .filter(|&k| product.side_per_sample[k])
+        .map(|k| schedule.layout(product.sides[k]).samples)
+        .min()
+        .unwrap_or(1)
+}

@@ -1,0 +1,118 @@
+//! The client's role: keys, encryption of batches, decryption of weights and results.
+
+use rayon::prelude::*;
+
+use crate::he::params::Profile;
+use crate::he::{Ciphertext, ClientKey, HeError, ServerKeys};
+use crate::interp::encrypted::{EncryptedBatch, State, torus};
+use crate::interp::{Batch, EngineError, encode};
+use crate::plan::schedule::{Output, Schedule};
+
+/// Holds the only secret key.
+pub struct Client {
+    key: ClientKey,
+}
+
+impl Client {
+    pub fn new(profile: &'static Profile) -> Result<Self, HeError> {
+        Ok(Self { key: ClientKey::generate(profile)? })
+    }
+
+    /// The evaluation keys that a schedule needs.
+    pub fn server_keys(
+        &self,
+        schedule: &Schedule,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<ServerKeys, HeError> {
+        let level = schedule.operands.iter().filter(|o| o.packed).map(|o| o.level).max().unwrap_or(0);
+        self.key.server_keys_at(level, progress)
+    }
+
+    /// Encrypts a batch: each operand of the client in its layout and amplitude, and the labels.
+    pub fn encrypt(&self, schedule: &Schedule, batch: &Batch<'_>) -> Result<EncryptedBatch, HeError> {
+        let fresh = schedule
+            .operands
+            .iter()
+            .map(|operand| {
+                if !operand.fresh {
+                    return Ok(Vec::new());
+                }
+                let values = encode::fresh_part(schedule, operand, batch);
+                encode::polynomials(schedule.degree(), &operand.layout, &values, operand.per_sample)
+                    .par_iter()
+                    .map(|polynomial| self.key.encrypt(polynomial, operand.level))
+                    .collect()
+            })
+            .collect::<Result<_, HeError>>()?;
+        let values: Vec<u64> = encode::labels(schedule, batch).into_iter().map(torus).collect();
+        let labels = if values.is_empty() { None } else { Some(self.key.encrypt_lwe_values(&values)?) };
+        Ok(EncryptedBatch { size: batch.size, fresh, labels })
+    }
+
+    /// The weights: the public initial ones and what the masters have learned.
+    pub fn weights(
+        &self,
+        schedule: &Schedule,
+        masters: &[Ciphertext],
+        initial: &[Vec<f32>],
+    ) -> Result<Vec<Vec<f32>>, HeError> {
+        schedule
+            .masters
+            .iter()
+            .zip(masters)
+            .zip(initial)
+            .map(|((plan, master), initial)| {
+                let polynomial = self.key.decrypt(master)?;
+                let values = encode::read_back(schedule.degree(), &plan.layout, &[polynomial], 1);
+                Ok(values
+                    .iter()
+                    .zip(initial)
+                    .map(|(&v, &w)| (v as f64 / plan.amplitude) as f32 + w)
+                    .collect())
+            })
+            .collect()
+    }
+
+    /// Decrypts polynomials of a layout to the integers at its places.
+    pub fn integers(
+        &self,
+        schedule: &Schedule,
+        layout: &crate::plan::layout::Layout,
+        ciphertexts: &[Ciphertext],
+        samples: usize,
+    ) -> Result<Vec<i64>, HeError> {
+        let polynomials = ciphertexts
+            .iter()
+            .map(|ciphertext| self.key.decrypt(ciphertext))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(encode::read_back(schedule.degree(), layout, &polynomials, samples))
+    }
+
+    /// The value of an output of a program that is evaluated once.
+    pub fn output(
+        &self,
+        schedule: &Schedule,
+        output: &Output,
+        server: &crate::interp::encrypted::Server<'_>,
+        state: &State,
+    ) -> Result<Vec<f32>, EngineError> {
+        let mut sums = vec![0i64; crate::graph::elements(&output.shape)];
+        for read in &output.reads {
+            let ciphertext = server.gathered(read, state, 0)?;
+            let values = self.integers(schedule, &read.layout, &[ciphertext], 1)?;
+            for (sum, &index) in sums.iter_mut().zip(read.map.iter()) {
+                if index != crate::graph::NONE {
+                    *sum += values[index as usize];
+                }
+            }
+        }
+        Ok(sums
+            .iter()
+            .enumerate()
+            .map(|(i, &v)| {
+                let integer = encode::centred(schedule, v) as f64;
+                (integer / output.amplitude + output.constant.get(i)) as f32
+            })
+            .collect())
+    }
+}

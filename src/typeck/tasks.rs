@@ -1,0 +1,463 @@
+//! What a program does: each `train` and `eval`, and each function that stands alone, becomes a graph.
+
+use std::collections::HashSet;
+
+use super::call::Given;
+use super::data_spec::{DataCatalog, DataSpec, Outcome, Schema, Spanned};
+use super::elaborate::{Elaborator, Frame, Reported};
+use super::names::unknown_name;
+use super::options::{self, Options};
+use super::program::*;
+use super::scope::{Definition, Scope};
+use super::task_graphs::{as_node, eval_graph, mentions_unknown, model_shapes, train_graph};
+use super::value::Value;
+use crate::diagnostics::{Diagnostic, Span, suggest};
+use crate::graph::{elements, show_shape};
+use crate::parser::ast::*;
+
+/// Elaborates everything that the program does. Errors go to `errors`; what has none is in the program.
+pub fn program(
+    module: &Module,
+    scope: &Scope<'_>,
+    catalog: &dyn DataCatalog,
+    errors: &mut Vec<Diagnostic>,
+) -> Program {
+    let mut tasks =
+        Tasks { module, scope, catalog, errors, program: Program::default(), used: HashSet::new() };
+    let mut schemas = Vec::new();
+    for item in &module.items {
+        if let Item::Data(data) = item
+            && let Some(spec) = options::data_spec(data, tasks.errors)
+        {
+            schemas.push(tasks.schema(&spec));
+            tasks.program.data.push(spec);
+        }
+    }
+    for item in &module.items {
+        match item {
+            Item::Train(train) => {
+                tasks.used.insert(&train.model.value);
+                if let Ok(task) = tasks.train(train, &schemas) {
+                    tasks.program.tasks.push(Task::Train(Box::new(task)));
+                }
+            }
+            Item::Eval(eval) => {
+                tasks.used.insert(&eval.function.value);
+                if let Ok(task) = tasks.eval(eval) {
+                    tasks.program.tasks.push(Task::Eval(Box::new(task)));
+                }
+            }
+            _ => {}
+        }
+    }
+    for item in &module.items {
+        match item {
+            Item::Callable(callable) if !tasks.used.contains(callable.name.value.as_str()) => {
+                if let Some(Ok(task)) = tasks.function(callable) {
+                    tasks.program.tasks.push(Task::Function(Box::new(task)));
+                }
+            }
+            Item::Let(item) => tasks.constant(item),
+            Item::Lut(lut) => tasks.lut(lut),
+            _ => {}
+        }
+    }
+    tasks.program
+}
+
+/// What is known about the data of a declaration.
+enum Known {
+    Schema(Schema),
+    /// The files cannot be seen.
+    Nothing,
+    /// They are wrong, which is reported.
+    Wrong,
+}
+
+struct Tasks<'a, 's> {
+    module: &'a Module,
+    scope: &'s Scope<'a>,
+    catalog: &'s dyn DataCatalog,
+    errors: &'s mut Vec<Diagnostic>,
+    program: Program,
+    /// Names that a `train` or an `eval` runs.
+    used: HashSet<&'a str>,
+}
+
+impl<'a, 's> Tasks<'a, 's> {
+    fn schema(&mut self, spec: &DataSpec) -> Known {
+        let schema = match self.catalog.schema(spec) {
+            None => return Known::Nothing,
+            Some(Err(diagnostics)) => {
+                self.errors.extend(diagnostics);
+                return Known::Wrong;
+            }
+            Some(Ok(schema)) => schema,
+        };
+        let outcome = match &spec.outcome {
+            Outcome::Class(column) | Outcome::Number(column) => Some(column),
+            Outcome::Implied => None,
+        };
+        let mut wrong = false;
+        for column in outcome.into_iter().chain(&spec.features) {
+            if !schema.columns.is_empty() && !schema.columns.contains(&column.value) {
+                let message = format!("\"{}\" has no column `{}`", spec.path.value, column.value);
+                let mut error = Diagnostic::error("E0217", message).label(column.span, "not in the header");
+                error = error.help(match suggest(&column.value, schema.columns.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("its columns are {}", abridged(&schema.columns)),
+                });
+                self.errors.push(error);
+                wrong = true;
+            }
+        }
+        if wrong { Known::Wrong } else { Known::Schema(schema) }
+    }
+
+    fn elaborator(&self) -> Elaborator<'a, 's> {
+        Elaborator::new(self.scope)
+    }
+
+    /// Keeps the errors of an elaboration.
+    fn finish<T>(
+        &mut self,
+        result: Result<T, Reported>,
+        diagnostics: Vec<Diagnostic>,
+    ) -> Result<T, Reported> {
+        for diagnostic in diagnostics {
+            let known = self.errors.iter().any(|d| {
+                d.code == diagnostic.code && d.message == diagnostic.message && d.labels == diagnostic.labels
+            });
+            if !known {
+                self.errors.push(diagnostic);
+            }
+        }
+        result
+    }
+
+    // ---- train ----
+
+    fn callable(&mut self, name: &Ident, kind: CallableKind) -> Result<&'a Callable, Reported> {
+        match self.scope.find(&name.value, name.span.file) {
+            Some(Definition::Callable(callable)) if callable.kind == kind => Ok(callable),
+            Some(other) => {
+                let message = format!("`{}` is {}, not a {}", name.value, other.what(), kind.word());
+                let mut error = Diagnostic::error("E0205", message).label(name.span, "here");
+                if let Some(span) = other.span() {
+                    error = error.label(span, "declared here");
+                }
+                self.errors.push(error.help(format!("name a {}", kind.word())));
+                Err(Reported)
+            }
+            None => {
+                let of_kind = self.module.items.iter().filter_map(|item| match item {
+                    Item::Callable(c) if c.kind == kind => Some(c.name.value.as_str()),
+                    _ => None,
+                });
+                let mut error = unknown_name(&name.value, name.span, of_kind);
+                if !error.help.as_ref().is_some_and(|help| help.starts_with("did you")) {
+                    error = error.help(format!("declare it: `{} {}(…) {{ … }}`", kind.word(), name.value));
+                }
+                self.errors.push(error);
+                Err(Reported)
+            }
+        }
+    }
+
+    fn data(&mut self, name: &Ident) -> Result<usize, Reported> {
+        if let Some(index) = self.program.data.iter().position(|d| d.name == name.value) {
+            return Ok(index);
+        }
+        let declared =
+            self.module.items.iter().any(|i| matches!(i, Item::Data(d) if d.name.value == name.value));
+        if !declared {
+            let names = self.module.items.iter().filter_map(|item| match item {
+                Item::Data(data) => Some(data.name.value.as_str()),
+                _ => None,
+            });
+            let mut error = unknown_name(&name.value, name.span, names);
+            if !error.help.as_ref().is_some_and(|help| help.starts_with("did you")) {
+                error = error.help(format!("declare it: `data {} = csv(\"…\") {{ label: … }}`", name.value));
+            }
+            self.errors.push(error);
+        }
+        Err(Reported)
+    }
+
+    fn train(&mut self, train: &'a Train, schemas: &[Known]) -> Result<TrainTask, Reported> {
+        let before = self.errors.len();
+        let head = Span { end: train.data.span.end, ..train.span };
+        let mut options = Options::new("train", &train.options, self.errors);
+        let loss = options.take("loss");
+        let rate =
+            options.number("sgd", "a learning rate above 0, as in `sgd: rate 0.5`", |x| x > 0.0 && x < 1e6);
+        let batch = match options.take("batch") {
+            Some(setting) if setting.value.as_name() == Some("all") => {
+                Some(Spanned::new(Batch::All, setting.value.span))
+            }
+            Some(setting) => match setting.value.kind.as_ref() {
+                ExprKind::Int(n) if (1..=1 << 30).contains(n) => {
+                    Some(Spanned::new(Batch::Size(*n as usize), setting.value.span))
+                }
+                _ => {
+                    options.invalid(setting, "`all`, or an integer from 1 on");
+                    None
+                }
+            },
+            None => None,
+        };
+        let epochs = options.count("epochs");
+        let strict = options.flag("strict");
+        options.finish();
+        for (key, usage) in [
+            ("loss", "loss: cross_entropy"),
+            ("sgd", "sgd: rate 0.125"),
+            ("batch", "batch: all"),
+            ("epochs", "epochs: 3"),
+        ] {
+            if !train.options.iter().any(|s| s.key.value == key) {
+                self.errors.push(options::missing("train", key, usage, head));
+            }
+        }
+        let failed = self.errors.len() > before;
+        let model = self.callable(&train.model, CallableKind::Model);
+        let data = self.data(&train.data);
+        let (model, data) = (model?, data?);
+        let (input, output) = self.model_shape(model, &schemas[data], data, &train.data)?;
+        let label_kind = self.label_kind(&output, &schemas[data], data, train, model)?;
+        let (true, Some(loss), Some(rate), Some(batch), Some(epochs)) = (!failed, loss, rate, batch, epochs)
+        else {
+            return Err(Reported);
+        };
+        let mut elaborator = self.elaborator();
+        let nodes = train_graph(&mut elaborator, model, &input, loss, train);
+        let (graph, diagnostics) = (elaborator.graph, elaborator.diagnostics);
+        let nodes = self.finish(nodes, diagnostics)?;
+        let spec = &self.program.data[data];
+        let input_range = match &schemas[data] {
+            Known::Schema(schema) => schema.range.or(spec.scale.value.range()),
+            _ => spec.scale.value.range(),
+        };
+        Ok(TrainTask {
+            model: model.name.value.clone(),
+            data,
+            graph,
+            input: nodes.input,
+            label: nodes.label,
+            logits: nodes.logits,
+            loss: nodes.loss,
+            label_kind,
+            input_range,
+            rate,
+            batch,
+            epochs,
+            strict,
+            span: train.span,
+        })
+    }
+
+    /// Shapes of a model's input and result; the input's is compared with the data.
+    fn model_shape(
+        &mut self,
+        model: &'a Callable,
+        known: &Known,
+        data: usize,
+        data_name: &Ident,
+    ) -> Result<(Vec<usize>, Vec<usize>), Reported> {
+        let Some(first) = model.parameters.first() else {
+            self.errors.push(
+                Diagnostic::error("E0204", format!("the model `{}` has no input", model.name.value))
+                    .label(model.name.span, "its first parameter is the input")
+                    .help("declare it: `model M(x: [30]) -> [1]`"),
+            );
+            return Err(Reported);
+        };
+        let features = match known {
+            Known::Schema(schema) => Some(schema.features.clone()),
+            _ => None,
+        };
+        let mut elaborator = self.elaborator();
+        let shapes = model_shapes(&mut elaborator, model, first, features.as_deref());
+        let diagnostics = elaborator.diagnostics;
+        let (input, output) = self.finish(shapes, diagnostics)?;
+        if let Some(features) = features.filter(|features| *features != input) {
+            let (count, wanted) = (elements(&features), elements(&input));
+            let spec = &self.program.data[data];
+            let help = if count == wanted {
+                format!("declare the input as {} and `reshape` it in the model", show_shape(&features))
+            } else {
+                format!(
+                    "declare the input as {}, or choose columns with `features: […]`",
+                    show_shape(&features)
+                )
+            };
+            let span = first.ty.as_ref().map_or(first.name.span, |ty| ty.span);
+            self.errors.push(
+                Diagnostic::error(
+                    "E0210",
+                    format!(
+                        "a sample of `{}` is {}, but `{}` takes {}",
+                        spec.name,
+                        show_shape(&features),
+                        model.name.value,
+                        show_shape(&input)
+                    ),
+                )
+                .label(span, format!("the model takes {wanted} numbers"))
+                .label(data_name.span, format!("this data has {count} for each sample"))
+                .help(help),
+            );
+            return Err(Reported);
+        }
+        Ok((input, output))
+    }
+
+    fn label_kind(
+        &mut self,
+        output: &[usize],
+        known: &Known,
+        data: usize,
+        train: &Train,
+        model: &Callable,
+    ) -> Result<LabelKind, Reported> {
+        let spec = &self.program.data[data];
+        let outputs = elements(output);
+        let span = model.result.as_ref().map_or(model.name.span, |ty| ty.span);
+        let counted = match known {
+            Known::Schema(schema) => schema.classes,
+            _ => spec.classes.as_ref().map(|c| c.value),
+        };
+        let number = matches!(spec.outcome, Outcome::Number(_));
+        let vector = matches!(output, [n] if *n > 0);
+        let (fits, wanted) = match (number, counted) {
+            (true, _) => (outputs == 1, "1 output, the number".to_owned()),
+            (false, Some(2)) => (outputs <= 2, "1 output (or 2)".to_owned()),
+            (false, Some(n)) => (outputs == n, format!("{n} outputs")),
+            (false, None) => (true, String::new()),
+        };
+        if !vector || !fits {
+            let message = if !vector {
+                format!("`{}` gives {}, not a vector of outputs", model.name.value, show_shape(output))
+            } else if number {
+                format!("`{}` has {outputs} outputs, but the target is one number", model.name.value)
+            } else {
+                let classes = counted.unwrap_or_default();
+                format!(
+                    "`{}` has {classes} classes, but `{}` has {outputs} outputs",
+                    spec.name, model.name.value
+                )
+            };
+            let label =
+                if wanted.is_empty() { "not a vector".to_owned() } else { format!("it needs {wanted}") };
+            self.errors.push(
+                Diagnostic::error("E0211", message)
+                    .label(span, label)
+                    .label(train.data.span, "trained on this data")
+                    .help(
+                        "the last layer has one output for each class: `dense(classes)`; one for two classes",
+                    ),
+            );
+            return Err(Reported);
+        }
+        Ok(if number {
+            LabelKind::Number
+        } else if outputs == 1 {
+            LabelKind::Binary
+        } else {
+            LabelKind::OneHot(outputs)
+        })
+    }
+
+    // ---- functions on their own ----
+
+    fn eval(&mut self, eval: &'a Eval) -> Result<EvalTask, Reported> {
+        let function = self.callable(&eval.function, CallableKind::Fn)?;
+        let mut elaborator = self.elaborator();
+        let nodes = eval_graph(&mut elaborator, function, eval);
+        let (graph, diagnostics) = (elaborator.graph, elaborator.diagnostics);
+        let (arguments, result) = self.finish(nodes, diagnostics)?;
+        Ok(EvalTask { function: function.name.value.clone(), graph, arguments, result, span: eval.span })
+    }
+
+    /// `None` if its shapes are not known, or if something in it must be known that only a caller knows.
+    fn function(&mut self, callable: &'a Callable) -> Option<Result<FunctionTask, Reported>> {
+        if callable.kind == CallableKind::Layer {
+            return None;
+        }
+        let mut elaborator = self.elaborator();
+        let mut frame = Frame::new(callable.span.file, false);
+        let mut arguments = Vec::new();
+        let mut given = Vec::new();
+        for parameter in &callable.parameters {
+            let span = parameter.name.span;
+            let (name, tensor) = match parameter.ty.as_ref().map(|ty| &ty.kind) {
+                Some(TypeKind::Tensor(tensor)) => (&parameter.name.value, tensor),
+                _ if parameter.default.is_some() => continue,
+                _ => return None,
+            };
+            if tensor.shape.iter().any(|size| mentions_unknown(size, self.scope)) {
+                return None;
+            }
+            let shape: Result<Vec<usize>, Reported> =
+                tensor.shape.iter().map(|size| elaborator.size_of(size, &mut frame)).collect();
+            let node = shape.and_then(|shape| {
+                let origin = elaborator.origin(span);
+                let node = elaborator.graph.argument(name, &shape, &origin);
+                elaborator.built(node, span)
+            });
+            let Ok(node) = node else {
+                let diagnostics = elaborator.diagnostics;
+                return Some(self.finish(Err(Reported), diagnostics));
+            };
+            arguments.push(TaskArgument { name: name.clone(), node, distribution: None });
+            given.push(Given { name: Some(parameter.name.clone()), value: Value::Tensor(node), span });
+        }
+        let result = elaborator.apply(Definition::Callable(callable), given, callable.name.span);
+        let result = result.and_then(|value| as_node(&mut elaborator, value, callable.name.span));
+        let (graph, diagnostics) = (elaborator.graph, elaborator.diagnostics);
+        Some(self.finish(result, diagnostics).map(|result| FunctionTask {
+            name: callable.name.value.clone(),
+            graph,
+            arguments,
+            result,
+            span: callable.span,
+        }))
+    }
+
+    fn constant(&mut self, item: &'a Let) {
+        let mut elaborator = self.elaborator();
+        let mut frame = Frame::new(item.span.file, false);
+        let value = elaborator.expr(&item.value, &mut frame);
+        let result = match (value, &item.ty) {
+            (Ok(value), Some(ty)) => elaborator.check_type(value, ty, item.value.span, &mut frame, true),
+            (value, _) => value,
+        };
+        let diagnostics = elaborator.diagnostics;
+        // Reported or fine: a constant has no task.
+        let _: Result<_, Reported> = self.finish(result.map(|_| ()), diagnostics);
+    }
+
+    /// A table whose other parameters have defaults is complete by itself.
+    fn lut(&mut self, lut: &'a Lut) {
+        if lut.parameters.iter().skip(1).any(|p| p.default.is_none()) {
+            return;
+        }
+        let mut elaborator = self.elaborator();
+        let origin = elaborator.origin(lut.name.span);
+        let value = elaborator.graph.argument("z", &[], &origin);
+        let value = elaborator.tensor(value, lut.name.span);
+        let result = value.and_then(|value| {
+            let given = vec![Given::positional(value, lut.name.span)];
+            elaborator.apply(Definition::Lut(lut), given, lut.name.span)
+        });
+        let diagnostics = elaborator.diagnostics;
+        let _: Result<_, Reported> = self.finish(result.map(|_| ()), diagnostics);
+    }
+}
+
+fn abridged(columns: &[String]) -> String {
+    match columns {
+        [first @ .., last] if columns.len() > 8 => format!("{}, …, {last}", first[..6].join(", ")),
+        columns => columns.join(", "),
+    }
+}
