@@ -1,1 +1,204 @@
-//! (to be written)
+//! The client's data: files become scaled arrays, split into training and test samples.
+//!
+//! In: the declarations of a program ([`DataSpec`]) and the folder that their paths start from. Out: a [`Dataset`],
+//! or diagnostics that name file, line, column and remedy. Everything here stays on the client's side: it knows no
+//! model, no ciphertext and no network, and the server's build does not contain it.
+//!
+//! Classes are numbered in numeric order if all labels are integers, else alphabetically (by code points); of two
+//! classes the second one is the positive one, or the one that `positive:` names.
+
+mod batches;
+mod csv;
+mod idx;
+mod labels;
+mod problem;
+mod scale;
+mod split;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use batches::{Batches, permutation};
+pub use labels::Labels;
+pub use scale::{Scaler, TargetScale};
+
+use crate::diagnostics::Diagnostic;
+use crate::typeck::data_spec::{DataCatalog, DataFormat, DataSpec, Scale, Schema};
+use problem::Problem;
+
+/// Numbers that a data set may have in memory: 2 GiB of f32.
+const MAX_NUMBERS: usize = 1 << 29;
+/// Numbers that one sample may have: a tensor's limit in the language.
+const MAX_SAMPLE: usize = crate::graph::MAX_ELEMENTS;
+
+/// Samples of one split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
+    /// How many.
+    pub len: usize,
+    /// Scaled, row-major, `[len, width]`.
+    pub features: Vec<f32>,
+    pub labels: Labels,
+}
+
+impl Samples {
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Numbers of one sample.
+    pub fn width(&self) -> usize {
+        self.features.len().checked_div(self.len).unwrap_or(0)
+    }
+
+    /// Features `[rows.len(), width]` and labels `[rows.len(), outputs]` of some samples, in the order of `rows`.
+    ///
+    /// Labels are one-hot; with one output, the index of the class (1 is the positive one), or the scaled target.
+    pub fn gather(&self, rows: &[u32], outputs: usize) -> (Vec<f32>, Vec<f32>) {
+        let width = self.width();
+        let mut features = Vec::with_capacity(rows.len() * width);
+        let mut labels = Vec::with_capacity(rows.len() * outputs);
+        for &row in rows {
+            let row = row as usize;
+            features.extend_from_slice(&self.features[row * width..(row + 1) * width]);
+            self.labels.push(row, outputs, &mut labels);
+        }
+        (features, labels)
+    }
+}
+
+/// A data declaration, read.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    pub name: String,
+    pub train: Samples,
+    pub test: Samples,
+    /// Shape of one sample's features.
+    pub shape: Vec<usize>,
+    /// Names of the classes by their index; empty for a regression.
+    pub classes: Vec<String>,
+    /// How many classes there are: as declared, or as many as the labels have; `None` for a regression.
+    pub class_count: Option<usize>,
+    /// Names of all columns of the file; empty where the format has none.
+    pub columns: Vec<String>,
+    /// What was fitted on the training split: kept with the model, as new samples need the same scaling.
+    pub scaler: Scaler,
+    /// What is odd but not wrong.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl Dataset {
+    fn schema(&self, spec: &DataSpec) -> Schema {
+        Schema {
+            columns: self.columns.clone(),
+            features: self.shape.clone(),
+            classes: self.class_count,
+            train: self.train.len,
+            test: self.test.len,
+            range: spec.scale.value.range().or_else(|| {
+                let all = || self.train.features.iter().chain(&self.test.features).map(|&x| f64::from(x));
+                Some((all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max)))
+            }),
+        }
+    }
+}
+
+/// What a file holds before it is split and scaled.
+struct Raw {
+    columns: Vec<String>,
+    /// Names of the features, for messages; empty where the format has none.
+    names: Vec<String>,
+    shape: Vec<usize>,
+    rows: usize,
+    /// `[rows, elements of shape]`
+    features: Vec<f32>,
+    labels: labels::Column,
+    /// The interval onto which `scale: unit` looks, where the format fixes it.
+    bounds: Option<(f32, f32)>,
+    /// How many rows train, where the format says so.
+    train: Option<usize>,
+}
+
+/// Reads the data of a declaration. Relative paths start at `folder`: that of the program.
+pub fn load(spec: &DataSpec, folder: &Path) -> Result<Dataset, Diagnostic> {
+    let path = folder.join(&spec.path.value);
+    let problem = Problem::new(spec, &path);
+    let raw = match spec.format {
+        DataFormat::Csv => csv::read(spec, &path, &problem)?,
+        DataFormat::Idx => idx::read(spec, &path, &problem)?,
+    };
+    let (train, test) = match raw.train {
+        Some(train) => (train, raw.rows - train),
+        None => split::split(spec, raw.rows, &problem)?,
+    };
+    let width = crate::graph::elements(&raw.shape);
+    let mut warnings = Vec::new();
+    let (trained, tested) = (&raw.features[..train * width], &raw.features[train * width..][..test * width]);
+    let (mut scaler, constant) = Scaler::fit(spec.scale.value, trained, width, raw.bounds);
+    if !constant.is_empty() && spec.scale.value == Scale::Standard {
+        warnings.push(problem.constant_columns(&constant, &raw.names));
+    }
+    let (features_train, features_test) = (scaler.apply(trained), scaler.apply(tested));
+    let finished = labels::finish(raw.labels, spec, train, test, &problem)?;
+    warnings.extend(finished.warnings);
+    scaler.target = finished.target;
+    Ok(Dataset {
+        name: spec.name.clone(),
+        train: Samples { len: train, features: features_train, labels: finished.train },
+        test: Samples { len: test, features: features_test, labels: finished.test },
+        shape: raw.shape,
+        classes: finished.classes,
+        class_count: finished.count,
+        columns: raw.columns,
+        scaler,
+        warnings,
+    })
+}
+
+/// Reads each declaration once, for the checker and for the run.
+#[derive(Debug)]
+pub struct Loader {
+    folder: PathBuf,
+    loaded: RefCell<Vec<(DataSpec, Result<Arc<Dataset>, Diagnostic>)>>,
+}
+
+impl Loader {
+    /// For a program whose file lies in `folder`.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), loaded: RefCell::new(Vec::new()) }
+    }
+
+    /// For the program at `path`.
+    pub fn beside(path: &Path) -> Self {
+        Self::new(path.parent().unwrap_or(Path::new("")))
+    }
+
+    pub fn dataset(&self, spec: &DataSpec) -> Result<Arc<Dataset>, Diagnostic> {
+        let known =
+            self.loaded.borrow().iter().find(|(own, _)| own == spec).map(|(_, result)| result.clone());
+        known.unwrap_or_else(|| {
+            let result = load(spec, &self.folder).map(Arc::new);
+            self.loaded.borrow_mut().push((spec.clone(), result.clone()));
+            result
+        })
+    }
+
+    /// Warnings about all data read so far.
+    pub fn warnings(&self) -> Vec<Diagnostic> {
+        let loaded = self.loaded.borrow();
+        loaded
+            .iter()
+            .filter_map(|(_, result)| result.as_ref().ok())
+            .flat_map(|d| d.warnings.clone())
+            .collect()
+    }
+}
+
+impl DataCatalog for Loader {
+    fn schema(&self, spec: &DataSpec) -> Option<Result<Schema, Vec<Diagnostic>>> {
+        Some(self.dataset(spec).map(|data| data.schema(spec)).map_err(|diagnostic| vec![diagnostic]))
+    }
+}

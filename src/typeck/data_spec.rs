@@ -38,7 +38,7 @@ pub enum Scale {
     Standard,
     /// Minimum to maximum (bytes: 0 to 255) onto `[0, 1]`.
     Unit,
-    /// As `unit`, less one half: `[-1/2, 1/2]`.
+    /// Minimum to maximum (bytes: 0 to 255) onto `[-1, 1]`, less the mean of each feature: within `[-2, 2]`.
     Centred,
 }
 
@@ -56,7 +56,7 @@ impl Scale {
             Scale::None => None,
             Scale::Standard => Some((-4.0, 4.0)),
             Scale::Unit => Some((0.0, 1.0)),
-            Scale::Centred => Some((-0.5, 0.5)),
+            Scale::Centred => Some((-2.0, 2.0)),
         }
     }
 }

@@ -1,0 +1,172 @@
+//! From a checked task to what engines run: the derivative, fused tables, levels, ranges, and the schedule.
+
+use std::collections::HashMap;
+
+use crate::diagnostics::Diagnostic;
+use crate::graph::{Graph, NodeId, ParamId, ShapeError};
+use crate::he::params::{PROFILES, Profile};
+use crate::typeck::{Batch, EvalTask, TrainTask};
+
+use super::build::{Nominal, Purpose, build};
+use super::initial::Architecture;
+use super::lower::{Lowered, Lowering, Side};
+use super::schedule::Schedule;
+
+/// What a user may set from outside the program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// `--profile`; otherwise the first that carries the program's depth.
+    pub profile: Option<&'static Profile>,
+}
+
+/// A training task, ready for every engine.
+pub struct Training {
+    pub model: String,
+    /// The model, with biases joined to their weights.
+    pub forward: Graph,
+    pub logits: NodeId,
+    pub architecture: Architecture,
+    /// The gradients of one step.
+    pub step: Graph,
+    pub gradients: Vec<(ParamId, NodeId)>,
+    pub rate: f64,
+    /// Samples of a step.
+    pub batch: usize,
+    pub epochs: usize,
+    /// `Err` says why the program runs on the clear engine only.
+    pub schedule: Result<Schedule, Vec<Diagnostic>>,
+    pub alignments: usize,
+}
+
+/// A function's evaluation, ready for every engine.
+pub struct Evaluation {
+    pub function: String,
+    pub graph: Graph,
+    pub result: NodeId,
+    pub schedule: Result<Schedule, Vec<Diagnostic>>,
+    pub alignments: usize,
+}
+
+/// Turns a shape error of a generated graph into a diagnostic: the derivative grew too large.
+fn too_large(task: &str, error: &ShapeError) -> Vec<Diagnostic> {
+    vec![
+        Diagnostic::error("E0503", format!("the derivative of `{task}` is too large: {error}"))
+            .help("use smaller layers or a smaller batch"),
+    ]
+}
+
+/// Nominal root mean square of values in an interval.
+fn nominal_rms(range: Option<(f64, f64)>) -> f64 {
+    match range {
+        // Standardised features lie within ±4 of one standard deviation each.
+        Some((low, high)) if low <= -3.9 && high >= 3.9 => 1.0,
+        Some((low, high)) if low >= 0.0 => high / 2.0,
+        Some((low, high)) => low.abs().max(high.abs()) / 2.0,
+        None => 1.0,
+    }
+}
+
+impl Training {
+    /// Compiles a task for `samples` training samples.
+    ///
+    /// # Errors
+    /// What the checker finds in the derivative. A program that only the encrypted engine cannot run is no error.
+    pub fn compile(task: &TrainTask, samples: usize, settings: Settings) -> Result<Self, Vec<Diagnostic>> {
+        let shape = |error: ShapeError| too_large(&task.model, &error);
+        let (mut forward, nodes) = task.graph.with_joined_biases(&[task.loss, task.logits]).map_err(shape)?;
+        let (loss, logits) = (nodes[0], nodes[1]);
+        let architecture = Architecture::of(&forward, logits);
+        let derivative = forward.differentiate(loss).map_err(shape)?;
+        let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.into_iter().unzip();
+        let (step, gradients) = forward.fused(&gradients).map_err(shape)?;
+        let batch = match task.batch.value {
+            Batch::All => samples,
+            Batch::Size(size) => size.min(samples.max(1)),
+        };
+        let rate = task.rate.value;
+        let nominal = Nominal { input_rms: nominal_rms(task.input_range), argument_rms: HashMap::new() };
+        let checked =
+            super::check::check_training(&step, &params, &gradients, &architecture, nominal.input_rms, task)?;
+        let purpose = Purpose::Train { params: &params, rate };
+        let schedule = schedule(&step, &gradients, &checked.ranges, batch, &nominal, &purpose, settings);
+        Ok(Self {
+            model: task.model.clone(),
+            forward,
+            logits,
+            architecture,
+            gradients: params.into_iter().zip(gradients).collect(),
+            step,
+            rate,
+            batch,
+            epochs: task.epochs.value,
+            schedule: schedule.map_err(|d| vec![d]),
+            alignments: checked.alignments,
+        })
+    }
+
+    /// Steps of one epoch.
+    pub fn steps_per_epoch(&self, samples: usize) -> usize {
+        samples.div_ceil(self.batch.max(1))
+    }
+}
+
+impl Evaluation {
+    pub fn compile(task: &EvalTask, settings: Settings) -> Result<Self, Vec<Diagnostic>> {
+        let shape = |error: ShapeError| too_large(&task.function, &error);
+        let (graph, outputs) = task.graph.fused(&[task.result]).map_err(shape)?;
+        let argument_rms = task
+            .arguments
+            .iter()
+            .map(|argument| {
+                let range = argument.distribution.map(|d| d.range());
+                (argument.name.clone(), range.map_or(0.5, |(low, high)| low.abs().max(high.abs()) / 2.0))
+            })
+            .collect();
+        let nominal = Nominal { input_rms: 0.5, argument_rms };
+        let checked = super::check::check_function(&graph, &outputs)?;
+        let range = super::lower::RangeOf::site(&checked.ranges, outputs[0]);
+        let purpose = Purpose::Evaluate { ranges: &[range] };
+        let schedule = schedule(&graph, &outputs, &checked.ranges, 1, &nominal, &purpose, settings);
+        Ok(Self {
+            function: task.function.clone(),
+            result: outputs[0],
+            graph,
+            schedule: schedule.map_err(|d| vec![d]),
+            alignments: checked.alignments,
+        })
+    }
+}
+
+/// Products in a row that a lowered program needs.
+fn depth(lowered: &Lowered) -> usize {
+    let mut depth: Vec<usize> = Vec::new();
+    for product in &lowered.products {
+        let inner = product.sides.iter().map(|side| match side {
+            Side::Product(inner) => depth[*inner],
+            Side::Leaf(_) => 0,
+        });
+        depth.push(1 + inner.max().unwrap_or(0));
+    }
+    depth.into_iter().max().unwrap_or(0)
+}
+
+fn schedule(
+    graph: &Graph,
+    outputs: &[NodeId],
+    ranges: &dyn super::lower::RangeOf,
+    batch: usize,
+    nominal: &Nominal,
+    purpose: &Purpose<'_>,
+    settings: Settings,
+) -> Result<Schedule, Diagnostic> {
+    let deepest = PROFILES.iter().map(Profile::depth).max().unwrap_or(1);
+    let max_depth = settings.profile.map_or(deepest, Profile::depth);
+    let lowered = Lowering::run(graph, outputs, ranges, max_depth)?;
+    let needed = depth(&lowered);
+    let chosen = settings.profile.or_else(|| PROFILES.iter().find(|p| p.depth() >= needed));
+    let Some(profile) = chosen else {
+        return Err(Diagnostic::error("E0301", format!("no profile carries {needed} products in a row"))
+            .help("put `refresh(…)` or a function between them"));
+    };
+    build(graph, lowered, ranges, profile, batch, nominal, purpose)
+}
