@@ -105,14 +105,14 @@ fn logistic_regression_learns_encrypted_as_simulated() {
     let features: Vec<f32> = (0..batch * 5).map(|_| rng.random_range(-1.5..1.5)).collect();
     let labels: Vec<f32> =
         features.chunks(5).map(|r| f32::from(r[0] - 0.5 * r[1] + 0.2 * r[4] > 0.1)).collect();
-    let batch = Batch { size: batch, features: &features, labels: &labels, arguments: None };
+    let batch = Batch { index: 0, size: batch, features: &features, labels: &labels, arguments: None };
 
     let initial = vec![vec![0.0; 6]];
     let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1);
     let client = Client::new(schedule.profile).unwrap();
     let keys = client.server_keys(&schedule, &|_, _| ()).unwrap();
     let encrypted = client.encrypt(&schedule, &batch).unwrap();
-    let mut server = Server::new(&keys, &schedule, initial.clone()).unwrap();
+    let mut server = Server::new(keys, &schedule, initial.clone()).unwrap();
 
     let mut reference = vec![0f64; 6];
     for _ in 0..6 {
@@ -140,7 +140,7 @@ fn encrypted_computes_what_simulate_predicts(schedule: &Schedule, batch: &Batch<
     let client = Client::new(schedule.profile).unwrap();
     let keys = client.server_keys(schedule, &|_, _| ()).unwrap();
     let encrypted = client.encrypt(schedule, batch).unwrap();
-    let server = Server::new(&keys, schedule, initial.clone()).unwrap();
+    let server = Server::new(keys, schedule, initial.clone()).unwrap();
     let state = server.run(&encrypted, &Unwatched).unwrap();
     // Two runs of the simulator differ as much as a run of it and the encrypted one may.
     let traces: Vec<_> = (0..9)
@@ -220,7 +220,8 @@ fn hidden_layers_with_masks_compute_what_simulate_predicts() {
     // Two refreshes (28 + 10), relu with its mask (24), the loss (12), the masked gradient (24).
     assert_eq!(schedule.luts(), 28 + 10 + 24 + 12 + 24);
     let sample = samples(6, 6, 2);
-    let batch = Batch { size: 6, features: &sample.features, labels: &sample.labels, arguments: None };
+    let batch =
+        Batch { index: 0, size: 6, features: &sample.features, labels: &sample.labels, arguments: None };
     encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
 }
 
@@ -230,7 +231,8 @@ fn products_of_two_encrypted_values_are_quarter_squares() {
     let (g, l) = mlp(lut("sigmoid", sigmoid(), slope));
     let (_, schedule) = schedule(&g, l, 3, 0.5);
     let sample = samples(3, 6, 2);
-    let batch = Batch { size: 3, features: &sample.features, labels: &sample.labels, arguments: None };
+    let batch =
+        Batch { index: 0, size: 3, features: &sample.features, labels: &sample.labels, arguments: None };
     encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
 }
 
@@ -255,6 +257,7 @@ fn two_products_in_a_row_use_the_deep_ring() {
     let (_, schedule) = schedule_on("deep", 2, &g, l, 4, 0.5);
     assert_eq!(schedule.products.iter().map(|p| p.level).max(), Some(1));
     let sample = samples(4, 6, 2);
-    let batch = Batch { size: 4, features: &sample.features, labels: &sample.labels, arguments: None };
+    let batch =
+        Batch { index: 0, size: 4, features: &sample.features, labels: &sample.labels, arguments: None };
     encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
 }

@@ -1,1 +1,35 @@
-//! (to be written)
+//! The command `hesn`: a thin shell over the library.
+//!
+//! In: arguments, files, Ctrl-C. Out: results on standard output, progress and diagnostics on standard error, an exit
+//! status (0 done, 1 the program, its data or a key is at fault, 2 wrong usage, 130 interrupted). It holds no logic
+//! that another shell would need too.
+
+mod args;
+mod bench;
+mod check;
+mod explain;
+mod format;
+mod interrupt;
+mod observe;
+mod shell;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+use shell::Shell;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let shell = Shell::new(cli.color);
+    let status = match &cli.command {
+        Command::Check(args) => check::run(args, &shell),
+        Command::Explain(args) => explain::run(args, &shell),
+        Command::Bench(args) => bench::run(args, &shell),
+        Command::Run(_) | Command::Plan(_) => ExitCode::FAILURE,
+    };
+    if shell.intact() { status } else { ExitCode::FAILURE }
+}

@@ -193,11 +193,10 @@ fn header(record: &ByteRecord, spec: &DataSpec, problem: &Problem<'_>) -> Result
 
 fn unknown(wanted: &Spanned<String>, names: &[String], spec: &DataSpec) -> Diagnostic {
     let message = format!("\"{}\" has no column {}", spec.path.value, quote(&wanted.value));
+    let headless = names.iter().all(|name| name.parse::<f64>().is_ok());
     let help = match suggest(&wanted.value, names.iter().map(String::as_str)) {
+        _ if headless => "its first line seems to be a sample: add a line that names the columns".to_owned(),
         Some(near) => format!("did you mean `{near}`?"),
-        None if names.iter().all(|name| name.parse::<f64>().is_ok()) => {
-            "its first line seems to be a sample: add a line that names the columns".to_owned()
-        }
         None => match names {
             [only] if only.contains([';', '\t', '|']) => {
                 "its columns are not separated by commas: convert it".to_owned()

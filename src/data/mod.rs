@@ -7,10 +7,10 @@
 //! Classes are numbered in numeric order if all labels are integers, else alphabetically (by code points); of two
 //! classes the second one is the positive one, or the one that `positive:` names.
 
-mod batches;
+pub mod batches;
 mod csv;
 mod idx;
-mod labels;
+pub mod labels;
 mod problem;
 mod scale;
 mod split;
@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 pub use batches::{Batches, permutation};
 pub use labels::Labels;
+pub use problem::{nearest_file, thousands};
 pub use scale::{Scaler, TargetScale};
 
 use crate::diagnostics::Diagnostic;

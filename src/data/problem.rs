@@ -100,22 +100,15 @@ impl<'a> Problem<'a> {
     /// What the user may have meant instead of a file that is not there.
     fn neighbour(&self, path: &Path) -> String {
         let general = "paths start at the folder of the program that declares the data";
-        let Some((folder, name)) = path.parent().zip(path.file_name()) else { return general.to_owned() };
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            return format!("there is no folder {}; {general}", folder.display());
-        };
-        let mut names: Vec<String> = entries
-            .take(MAX_ENTRIES)
-            .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-            .collect();
-        names.sort_unstable();
-        match suggest(&name.to_string_lossy(), names.iter().map(String::as_str)) {
+        match nearest_file(path) {
             Some(near) => {
                 let written = Path::new(&self.spec.path.value).with_file_name(near);
                 format!("did you mean \"{}\"?", written.display())
             }
-            None => general.to_owned(),
+            None => match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+                Some(folder) => format!("there is no folder {}; {general}", folder.display()),
+                None => general.to_owned(),
+            },
         }
     }
 
@@ -148,6 +141,19 @@ impl<'a> Problem<'a> {
             .label(self.spec.span, "the model cannot learn it")
             .help("rows are split in the order of the file: shuffle them if they are sorted")
     }
+}
+
+/// The file beside a missing one whose name is nearest.
+pub fn nearest_file(path: &Path) -> Option<String> {
+    let (folder, name) = path.parent().zip(path.file_name())?;
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .ok()?
+        .take(MAX_ENTRIES)
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    names.sort_unstable();
+    suggest(&name.to_string_lossy(), names.iter().map(String::as_str)).map(str::to_owned)
 }
 
 /// Text of a file, safe to show: shortened, without control characters.

@@ -62,7 +62,7 @@ impl Model {
 
     fn values(&self, graph: &Graph, outputs: &[NodeId], params: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let (features, labels) = (numbers(BATCH * self.inputs, 1), numbers(BATCH * self.labels, 2));
-        let batch = Batch { size: BATCH, features: &features, labels: &labels, arguments: None };
+        let batch = Batch { index: 0, size: BATCH, features: &features, labels: &labels, arguments: None };
         evaluate(graph, outputs, params, &batch).unwrap()
     }
 
@@ -279,7 +279,7 @@ fn a_layer_that_nobody_named_learns() {
     let before = model.loss(loss, &model.params);
     let mut engine = ClearEngine::for_loss(&model.graph, loss, 0.05, model.params.clone()).unwrap();
     let (features, labels) = (numbers(BATCH * 4, 1), numbers(BATCH * 2, 2));
-    let batch = Batch { size: BATCH, features: &features, labels: &labels, arguments: None };
+    let batch = Batch { index: 0, size: BATCH, features: &features, labels: &labels, arguments: None };
     for _ in 0..400 {
         engine.step(&batch, &Unwatched).unwrap();
     }

@@ -93,6 +93,7 @@ pub fn predict(
     for start in (0..batch.size).step_by(CHUNK) {
         let end = (start + CHUNK).min(batch.size);
         let part = Batch {
+            index: batch.index,
             size: end - start,
             features: &batch.features[start * features..end * features],
             labels: &batch.labels[start * labels..end * labels],

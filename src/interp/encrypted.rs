@@ -37,7 +37,7 @@ impl From<HeError> for EngineError {
 
 /// Trains on ciphertexts.
 pub struct Server<'a> {
-    keys: &'a ServerKeys,
+    keys: ServerKeys,
     schedule: &'a Schedule,
     /// Public initial weights, by master.
     initial: Vec<Vec<f32>>,
@@ -62,7 +62,7 @@ type Done<T> = Result<T, EngineError>;
 
 impl<'a> Server<'a> {
     /// A server at the first step: masters are zero, the working weights are the public initial ones.
-    pub fn new(keys: &'a ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
+    pub fn new(keys: ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
         let masters = schedule
             .masters
             .iter()

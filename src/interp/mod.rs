@@ -18,6 +18,8 @@ use crate::plan::schedule::ProductStep;
 /// The samples of one step, row by row.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
+    /// Which batch of the data this is: the same in every epoch.
+    pub index: usize,
     pub size: usize,
     /// `[size, elements of a sample]`
     pub features: &'a [f32],

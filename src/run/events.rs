@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use crate::diagnostics::Diagnostic;
+use crate::plan::estimate::ParametersReport;
 
 /// A part of a run that takes a noticeable time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -100,22 +101,6 @@ pub struct Scores {
     pub train_rmse: Option<f64>,
 }
 
-/// The cryptographic parameters of a run.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ParametersRecord {
-    pub profile: String,
-    pub ring_degree: usize,
-    /// log2 of the ciphertext modulus Q.
-    pub ring_modulus_bits: f64,
-    /// log2 of the plaintext modulus t.
-    pub plaintext_bits: u32,
-    pub lwe_dimension: usize,
-    pub glwe_dimension: usize,
-    pub polynomial_size: usize,
-    /// The least of the estimates of all keys.
-    pub security_bits: f64,
-}
-
 /// The last record of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DoneRecord {
@@ -138,7 +123,7 @@ pub struct DoneRecord {
     /// Of this process; 0 where the system does not tell.
     pub peak_memory_bytes: u64,
     /// `null` on the clear engine.
-    pub parameters: Option<ParametersRecord>,
+    pub parameters: Option<ParametersReport>,
 }
 
 /// The result of a function that an `eval` declaration runs.
@@ -156,7 +141,7 @@ pub struct ResultRecord {
     pub luts: u64,
     pub setup_seconds: f64,
     pub seconds: f64,
-    pub parameters: Option<ParametersRecord>,
+    pub parameters: Option<ParametersReport>,
 }
 
 /// One line of `--json`.

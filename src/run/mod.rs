@@ -6,3 +6,16 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod events;
+
+#[cfg(feature = "client")]
+pub mod engine;
+#[cfg(feature = "client")]
+pub mod train;
+
+/// Peak resident memory of this process; 0 where the system does not tell.
+pub fn peak_memory_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}

@@ -1,0 +1,155 @@
+//! What a person sees of a run on standard error, and what a script reads on standard output.
+
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::format;
+use super::shell::Shell;
+use crate::diagnostics::Diagnostic;
+use crate::run::events::{EpochRecord, Event, Observer, Phase, Progress, Scores};
+
+/// Shows a run: a progress bar on a terminal, a line per epoch elsewhere, records as JSON if a script asks for them.
+pub struct Observation<'a> {
+    shell: &'a Shell,
+    json: bool,
+    terminal: bool,
+    interrupted: Arc<AtomicBool>,
+    shown: Mutex<Shown>,
+}
+
+/// What is on the screen.
+struct Shown {
+    bar: ProgressBar,
+    /// Whether the running bar counts look-ups.
+    counting: bool,
+    /// Engine whose table has a head.
+    headed: Option<String>,
+    warnings: Vec<Diagnostic>,
+    /// The last record of a run.
+    last: Vec<Event>,
+}
+
+impl<'a> Observation<'a> {
+    pub fn new(shell: &'a Shell, json: bool, interrupted: Arc<AtomicBool>) -> Self {
+        let shown = Shown {
+            bar: ProgressBar::hidden(),
+            counting: false,
+            headed: None,
+            warnings: Vec::new(),
+            last: Vec::new(),
+        };
+        let terminal = io::stderr().is_terminal();
+        Self { shell, json, terminal, interrupted, shown: Mutex::new(shown) }
+    }
+
+    /// Ends the display. Gives back the final records and the warnings that came meanwhile.
+    pub fn finish(self) -> (Vec<Event>, Vec<Diagnostic>) {
+        let shown = self.shown.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        shown.bar.finish_and_clear();
+        (shown.last, shown.warnings)
+    }
+
+    /// A panic elsewhere does not matter to what is shown.
+    fn shown(&self) -> std::sync::MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A line above the bar.
+    fn line(&self, shown: &Shown, text: &str) {
+        if self.terminal {
+            shown.bar.suspend(|| self.shell.note(text));
+        } else {
+            self.shell.note(text);
+        }
+    }
+
+    fn epoch(&self, shown: &mut Shown, record: &EpochRecord) {
+        if shown.headed.as_ref() != Some(&record.engine) {
+            let measure = match record.scores {
+                Scores { test_rmse: Some(_), .. } => "test error",
+                _ => "test accuracy",
+            };
+            let source = if record.engine == "encrypted" { " (client's decryption)" } else { "" };
+            self.line(
+                shown,
+                &format!(
+                    "{:>9} {:>7} {:>10} {:>10}  {measure}{source}",
+                    "epoch", "steps", "look-ups", "time"
+                ),
+            );
+            shown.headed = Some(record.engine.clone());
+        }
+        let score = match record.scores {
+            Scores { test_accuracy: Some(accuracy), .. } => format::percent(accuracy),
+            Scores { test_rmse: Some(rmse), .. } => format!("{rmse:.4}"),
+            _ => "–".to_owned(),
+        };
+        let text = format!(
+            "{:>9} {:>7} {:>10} {:>10}  {score}",
+            format!("{}/{}", record.epoch, record.epochs),
+            record.steps,
+            format::count(record.luts),
+            format::seconds(record.seconds),
+        );
+        self.line(shown, &text);
+    }
+}
+
+impl Observer for Observation<'_> {
+    fn phase(&self, phase: Phase) {
+        let mut shown = self.shown();
+        shown.bar.finish_and_clear();
+        shown.counting = false;
+        if self.terminal {
+            let bar = ProgressBar::new_spinner().with_message(phase.describe());
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            shown.bar = bar;
+        } else if matches!(phase, Phase::Keys | Phase::Encrypt | Phase::Train | Phase::Compare) {
+            self.shell.note(phase.describe());
+        }
+    }
+
+    fn progress(&self, progress: Progress) {
+        if !self.terminal {
+            return;
+        }
+        let mut shown = self.shown();
+        if !shown.counting && progress.total > 0 {
+            shown.counting = true;
+            // A template that indicatif does not understand leaves the spinner, which is enough.
+            if let Ok(style) = ProgressStyle::with_template(
+                "{msg} {wide_bar} {human_pos}/{human_len} look-ups  {per_sec}  {eta} left",
+            ) {
+                shown.bar.set_style(style);
+            }
+        }
+        shown.bar.set_length(progress.total);
+        shown.bar.set_position(progress.done);
+    }
+
+    fn event(&self, event: Event) {
+        if self.json {
+            self.shell.json(&event);
+        }
+        let mut shown = self.shown();
+        match event {
+            Event::Epoch(record) => self.epoch(&mut shown, &record),
+            Event::Done(_) | Event::Result(_) => shown.last.push(event),
+            Event::Step(_) => {}
+        }
+    }
+
+    fn warn(&self, diagnostic: Diagnostic) {
+        self.shown().warnings.push(diagnostic);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,91 @@
+//! From the path of a program to what the checker says about it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use crate::data::{Loader, nearest_file};
+use crate::diagnostics::{Diagnostic, FileId, Severity, Sources, Span};
+use crate::typeck::{self, Program};
+
+/// Bytes of a program: a person writes kilobytes.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// A program that was read and checked.
+pub struct Checked {
+    pub sources: Sources,
+    pub diagnostics: Vec<Diagnostic>,
+    /// There if no diagnostic is an error.
+    pub program: Option<Program>,
+    /// Its data, as far as it was read.
+    pub loader: Loader,
+}
+
+impl Checked {
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+    }
+}
+
+/// Reads and checks a program, and the data that it names.
+pub fn check(path: &Path) -> Checked {
+    let mut sources = Sources::default();
+    let loader = Loader::beside(path);
+    match read(path, &mut sources) {
+        Err(diagnostic) => Checked { sources, diagnostics: vec![diagnostic], program: None, loader },
+        Ok(file) => {
+            let typeck::Checked { program, mut diagnostics } = typeck::check(&mut sources, file, &loader);
+            diagnostics.extend(loader.warnings());
+            Checked { sources, diagnostics, program, loader }
+        }
+    }
+}
+
+fn read(path: &Path, sources: &mut Sources) -> Result<FileId, Diagnostic> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| unreadable(path, &error))?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let message = format!("{name} is larger than a program may be ({} MiB)", MAX_BYTES >> 20);
+        return Err(Diagnostic::error("E0612", message).help("is this the data file instead of the program?"));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(sources.add(name, text)),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let file = sources.add(name.clone(), String::from_utf8_lossy(error.as_bytes()));
+            let (line, column) = sources.line_column(file, at);
+            // The replacement character takes three bytes.
+            let span = Span::new(file, at, at + 3);
+            Err(Diagnostic::error(
+                "E0607",
+                format!("{name}, line {line}, column {column}: the text is not UTF-8"),
+            )
+            .label(span, "this byte means nothing in UTF-8")
+            .help("save the program as UTF-8"))
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+    let name = path.display();
+    let (message, help) = match error.kind() {
+        io::ErrorKind::NotFound => (
+            format!("there is no file {name}"),
+            match nearest_file(path) {
+                Some(near) => format!("did you mean {}?", path.with_file_name(near).display()),
+                None => "give the path of a program, as examples/breast_cancer.hes".to_owned(),
+            },
+        ),
+        io::ErrorKind::IsADirectory => {
+            (format!("{name} is a folder"), format!("give the path of a program in it: {}/….hes", name))
+        }
+        io::ErrorKind::PermissionDenied => {
+            (format!("reading {name} is not permitted"), "give yourself the right to read it".to_owned())
+        }
+        _ => (format!("{name} cannot be read: {error}"), "check the file and its disk".to_owned()),
+    };
+    Diagnostic::error("E0601", message).help(help)
+}

@@ -1,0 +1,349 @@
+//! A training run from data to scores: the client's steps and the server's, in one process.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::data::batches::Batches;
+use crate::data::{Dataset, Labels, Samples};
+use crate::he::HeError;
+use crate::interp::clear::{self, ClearEngine};
+use crate::interp::simulate::SimulateEngine;
+use crate::interp::{Batch, Engine, EngineError, Watch};
+use crate::plan::compile::Training;
+use crate::plan::estimate::ParametersReport;
+use crate::plan::schedule::Schedule;
+use crate::typeck::Batch as BatchSize;
+
+use super::engine::EncryptedEngine;
+use super::events::{DoneRecord, EpochRecord, Event, Observer, Phase, Progress, Scores, StepRecord};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    #[default]
+    Encrypted,
+    Simulate,
+    Clear,
+}
+
+impl EngineKind {
+    pub const ALL: [(EngineKind, &'static str); 3] = [
+        (EngineKind::Encrypted, "encrypted"),
+        (EngineKind::Simulate, "simulate"),
+        (EngineKind::Clear, "clear"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    pub engine: EngineKind,
+    /// Ends after so many steps.
+    pub steps: Option<usize>,
+    /// In the place of the program's number of epochs.
+    pub epochs: Option<usize>,
+    /// Rules initial weights, shuffling and simulated noise; nothing secret.
+    pub seed: u64,
+    /// Trains the clear engine beside it, on the client.
+    pub compare: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{0}")]
+    Keys(#[from] HeError),
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    #[error("{0}")]
+    Data(String),
+}
+
+/// What a run leaves.
+pub struct Outcome {
+    /// By parameter of the compiled model, by the client's decryption.
+    pub params: Vec<Vec<f32>>,
+    pub done: DoneRecord,
+    /// The user stopped the run; `params` are those of the last whole step.
+    pub interrupted: bool,
+}
+
+/// How many steps a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    pub steps_per_epoch: usize,
+    pub steps: usize,
+    pub epochs: usize,
+}
+
+impl Length {
+    pub fn of(training: &Training, samples: usize, options: &RunOptions) -> Self {
+        let steps_per_epoch = (samples / training.batch.max(1)).max(1);
+        let epochs = options.epochs.unwrap_or(training.epochs);
+        let steps = match options.steps {
+            Some(steps) if options.epochs.is_none() => steps,
+            Some(steps) => steps.min(epochs * steps_per_epoch),
+            None => epochs * steps_per_epoch,
+        };
+        Self { steps_per_epoch, steps, epochs: steps.div_ceil(steps_per_epoch) }
+    }
+}
+
+struct Watched<'a> {
+    observer: &'a dyn Observer,
+    done: AtomicU64,
+    total: u64,
+}
+
+impl Watch for Watched<'_> {
+    fn luts(&self, done: u64) {
+        let done = self.done.fetch_add(done, Ordering::Relaxed) + done;
+        self.observer.progress(Progress { done, total: self.total });
+    }
+
+    fn cancelled(&self) -> bool {
+        self.observer.cancelled()
+    }
+}
+
+/// One batch's rows, gathered.
+pub struct Rows {
+    index: usize,
+    size: usize,
+    features: Vec<f32>,
+    labels: Vec<f32>,
+}
+
+impl Rows {
+    pub fn batch(&self) -> Batch<'_> {
+        Batch {
+            index: self.index,
+            size: self.size,
+            features: &self.features,
+            labels: &self.labels,
+            arguments: None,
+        }
+    }
+}
+
+/// Trains a compiled model on a data set.
+pub fn train(
+    training: &Training,
+    size: BatchSize,
+    data: &Dataset,
+    options: &RunOptions,
+    observer: &dyn Observer,
+) -> Result<Outcome, RunError> {
+    let outputs = training.forward.node(training.logits).elements();
+    let length = Length::of(training, data.train.len, options);
+    let batches = match size {
+        BatchSize::All => Batches::all(data.train.len),
+        BatchSize::Size(_) => {
+            Batches::shuffled(data.train.len, training.batch, options.seed).ok_or_else(|| {
+                RunError::Data(format!(
+                    "{} training samples do not fill a batch of {}",
+                    data.train.len, training.batch
+                ))
+            })?
+        }
+    };
+    let rows: Vec<Rows> = (0..batches.count().min(length.steps))
+        .map(|index| {
+            let rows = batches.rows(index);
+            let (features, labels) = data.train.gather(rows, outputs);
+            Rows { index, size: rows.len(), features, labels }
+        })
+        .collect();
+    let initial = training.architecture.initial(&training.forward, options.seed);
+    let schedule = training.schedule.as_ref().ok();
+    let began = Instant::now();
+    let mut engine: Box<dyn Engine + '_> = match (options.engine, schedule) {
+        (EngineKind::Clear, _) => Box::new(clear_engine(training, initial.clone())),
+        (_, None) => return Err(RunError::Data("the program has no encrypted schedule".into())),
+        (EngineKind::Simulate, Some(schedule)) => {
+            Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed))
+        }
+        (EngineKind::Encrypted, Some(schedule)) => {
+            Box::new(EncryptedEngine::new(schedule, of_masters(schedule, &initial), &rows, observer)?)
+        }
+    };
+    let setup_seconds = began.elapsed().as_secs_f64();
+    let scheduled = options.engine != EngineKind::Clear;
+    let luts_per_step = if scheduled { schedule.map_or(0, Schedule::luts) as u64 } else { 0 };
+    let watch = Watched { observer, done: AtomicU64::new(0), total: luts_per_step * length.steps as u64 };
+
+    observer.phase(Phase::Train);
+    let began = Instant::now();
+    let mut epoch_began = Instant::now();
+    let mut interrupted = false;
+    let mut order = batches.epoch(0);
+    let mut steps = 0;
+    while steps < length.steps {
+        let (epoch, within) = (steps / length.steps_per_epoch, steps % length.steps_per_epoch);
+        if within == 0 {
+            order = batches.epoch(epoch);
+            epoch_began = Instant::now();
+        }
+        let step_began = Instant::now();
+        let index = order[within] as usize % rows.len();
+        let stopped = observer.cancelled()
+            || match engine.step(&rows[index].batch(), &watch) {
+                Ok(()) => false,
+                Err(EngineError::Cancelled) => true,
+                Err(error) => return Err(error.into()),
+            };
+        if stopped {
+            interrupted = true;
+            break;
+        }
+        steps += 1;
+        observer.event(Event::Step(StepRecord {
+            engine: engine.name().into(),
+            step: steps,
+            steps: length.steps,
+            epoch: epoch + 1,
+            luts: luts_per_step,
+            seconds: step_began.elapsed().as_secs_f64(),
+        }));
+        if steps % length.steps_per_epoch == 0 || steps == length.steps {
+            let seconds = epoch_began.elapsed().as_secs_f64();
+            let params = params(training, &mut *engine, &initial)?;
+            observer.event(Event::Epoch(EpochRecord {
+                engine: engine.name().into(),
+                epoch: epoch + 1,
+                epochs: length.epochs,
+                steps,
+                luts: luts_per_step * steps as u64,
+                seconds,
+                scores: scores(training, data, &params)?,
+            }));
+        }
+    }
+    let train_seconds = began.elapsed().as_secs_f64();
+    observer.phase(Phase::Decrypt);
+    let params = params(training, &mut *engine, &initial)?;
+    let name = engine.name().to_owned();
+    drop(engine);
+    observer.phase(Phase::Evaluate);
+    let scores = scores(training, data, &params)?;
+    let clear = if options.compare && !interrupted {
+        observer.phase(Phase::Compare);
+        Some(compare(training, data, &batches, &rows, initial, &length)?)
+    } else {
+        None
+    };
+    let parameters = schedule.filter(|_| options.engine == EngineKind::Encrypted);
+    let done = DoneRecord {
+        engine: name,
+        model: training.model.clone(),
+        scores,
+        clear_accuracy: clear.and_then(|s| s.test_accuracy),
+        clear_rmse: clear.and_then(|s| s.test_rmse),
+        steps,
+        epochs: steps.div_ceil(length.steps_per_epoch),
+        luts: luts_per_step * steps as u64,
+        setup_seconds,
+        train_seconds,
+        peak_memory_bytes: super::peak_memory_bytes(),
+        parameters: parameters.map(|s| ParametersReport::of(s.profile)),
+    };
+    if !interrupted {
+        observer.event(Event::Done(done.clone()));
+    }
+    Ok(Outcome { params, done, interrupted })
+}
+
+fn clear_engine(training: &Training, params: Vec<Vec<f32>>) -> ClearEngine {
+    ClearEngine::new(training.step.clone(), training.gradients.clone(), training.rate, params)
+}
+
+/// Initial weights in the order of the schedule's masters.
+pub fn of_masters(schedule: &Schedule, params: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    schedule.masters.iter().map(|master| params[master.param.index()].clone()).collect()
+}
+
+/// All parameters, those that are not trained as they began.
+fn params(
+    training: &Training,
+    engine: &mut dyn Engine,
+    initial: &[Vec<f32>],
+) -> Result<Vec<Vec<f32>>, EngineError> {
+    let own = engine.parameters()?;
+    if engine.name() == EngineKind::Clear.name() {
+        return Ok(own);
+    }
+    let mut all = initial.to_vec();
+    if let Ok(schedule) = &training.schedule {
+        for (master, values) in schedule.masters.iter().zip(own) {
+            all[master.param.index()] = values;
+        }
+    }
+    Ok(all)
+}
+
+fn compare(
+    training: &Training,
+    data: &Dataset,
+    batches: &Batches,
+    rows: &[Rows],
+    initial: Vec<Vec<f32>>,
+    length: &Length,
+) -> Result<Scores, EngineError> {
+    let mut engine = clear_engine(training, initial);
+    for step in 0..length.steps {
+        let order = batches.epoch(step / length.steps_per_epoch);
+        let index = order[step % length.steps_per_epoch] as usize % rows.len();
+        engine.step(&rows[index].batch(), &crate::interp::Unwatched)?;
+    }
+    let params = engine.parameters()?;
+    scores(training, data, &params)
+}
+
+/// Accuracies of a model, or errors in the unit of the target.
+pub fn scores(training: &Training, data: &Dataset, params: &[Vec<f32>]) -> Result<Scores, EngineError> {
+    let test = score(training, data, &data.test, params)?;
+    let train = score(training, data, &data.train, params)?;
+    Ok(match data.train.labels {
+        Labels::Classes(_) => Scores { test_accuracy: test, train_accuracy: train, ..Scores::default() },
+        Labels::Numbers(_) => Scores { test_rmse: test, train_rmse: train, ..Scores::default() },
+    })
+}
+
+fn score(
+    training: &Training,
+    data: &Dataset,
+    samples: &Samples,
+    params: &[Vec<f32>],
+) -> Result<Option<f64>, EngineError> {
+    if samples.is_empty() {
+        return Ok(None);
+    }
+    let outputs = training.forward.node(training.logits).elements();
+    let batch =
+        Batch { index: 0, size: samples.len, features: &samples.features, labels: &[], arguments: None };
+    let logits = clear::predict(&training.forward, &[training.logits], params, &batch)?;
+    let rows = logits[0].chunks(outputs.max(1));
+    Ok(Some(match &samples.labels {
+        Labels::Classes(classes) => {
+            let right = rows.zip(classes).filter(|(row, class)| predicted(row) == **class).count();
+            right as f64 / samples.len as f64
+        }
+        Labels::Numbers(targets) => {
+            let square: f64 = rows.zip(targets).map(|(row, t)| f64::from(row[0] - t).powi(2)).sum();
+            let unit = data.scaler.target.map_or(1.0, |target| target.deviation);
+            (square / samples.len as f64).sqrt() * unit
+        }
+    }))
+}
+
+/// The class that logits name: the largest, or the sign of a single one.
+fn predicted(logits: &[f32]) -> u32 {
+    match logits {
+        [single] => u32::from(*single > 0.0),
+        many => {
+            let best = many.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+            best.map_or(0, |(class, _)| class as u32)
+        }
+    }
+}
