@@ -6,7 +6,7 @@ use crate::diagnostics::{Diagnostic, Label, Span};
 use crate::graph::{Graph, NodeId, Op, Scheme, Written};
 
 /// Adds a label unless it is there already.
-pub(in crate::typeck) fn label(diagnostic: &mut Diagnostic, span: Span, text: String) {
+fn label(diagnostic: &mut Diagnostic, span: Span, text: String) {
     let label = Label { span, text };
     if !diagnostic.labels.contains(&label) {
         diagnostic.labels.push(label);

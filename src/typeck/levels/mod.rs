@@ -15,6 +15,7 @@ use std::fmt;
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, LevelExpr, NodeId, Op, Scheme, Written};
 use constraints::{Solution, System, Var, Why};
+pub(super) use explain::label_node;
 
 /// Levels that a parameter profile offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
