@@ -147,6 +147,16 @@ fn a_forced_alignment_is_counted() {
 }
 
 #[test]
+fn a_strict_program_refuses_alignments() {
+    let text = "fn f(x: [8], u: [8, 8]) -> [8] {\n    let h = x @ u\n    h + h @ u\n}";
+    let mut sources = Sources::default();
+    sources.add("program.hes", text);
+    let (graph, typing) = typed(text, None).unwrap();
+    let errors = typing.alignment_errors(&graph);
+    insta::assert_snapshot!(errors.iter().map(|d| render(d, &sources, false)).collect::<String>());
+}
+
+#[test]
 fn a_value_that_meets_its_own_product_is_aligned() {
     let typing = accepted("fn f(x: [8], u: [8, 8]) -> [8] {\n    let h = x @ u\n    h + h @ u\n}");
     assert_eq!((typing.depth, typing.alignments.len()), (2, 1));

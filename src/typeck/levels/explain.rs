@@ -1,7 +1,7 @@
 //! Diagnostics about schemes and levels: E0301 to E0305.
 
 use super::constraints::{Bound, Conflict, Why};
-use super::{Depth, is_product};
+use super::{Alignment, Depth, is_product};
 use crate::diagnostics::{Diagnostic, Label, Span};
 use crate::graph::{Graph, NodeId, Op, Scheme, Written};
 
@@ -305,5 +305,23 @@ pub(super) fn no_ckks(written: &Written) -> Diagnostic {
         .help(
         "leave the scheme out, and the checker chooses; or write `bfv<L>` for what products use and `tfhe` for what \
          functions use",
+    )
+}
+
+/// E0306
+pub(super) fn alignment(graph: &Graph, alignment: &Alignment) -> Diagnostic {
+    let message = format!(
+        "strict: a ciphertext is switched down from level {} to {} only to meet its partner",
+        alignment.from, alignment.to
+    );
+    let mut diagnostic = Diagnostic::error("E0306", message);
+    match alignment.user {
+        Some(user) => label_node(&mut diagnostic, graph, user, "the operands meet here"),
+        None => label_node(&mut diagnostic, graph, alignment.operand, "this gradient meets its weights"),
+    }
+    label_node(&mut diagnostic, graph, alignment.operand, &format!("this has level {}", alignment.from));
+    diagnostic.help(
+        "let both sides go through as many products, or one of them through a function (its result enters at any \
+         level); or take `strict` out",
     )
 }

@@ -18,8 +18,12 @@ fn show(value: f64) -> String {
 /// E0401: a table has no value at a point that its input can reach.
 pub(super) fn undefined(graph: &Graph, id: NodeId, name: &str, z: f64, range: f64) -> Diagnostic {
     let z = show(z);
+    let what = match name.strip_suffix('\'') {
+        Some(name) => format!("the derivative of `{name}`"),
+        None => format!("`{name}`"),
+    };
     let message =
-        format!("`{name}` is undefined at {z}, which its range {}..{} holds", show(-range), show(range));
+        format!("{what} is undefined at {z}, which its range {}..{} holds", show(-range), show(range));
     let mut diagnostic = Diagnostic::error("E0401", message);
     label_node(&mut diagnostic, graph, id, &format!("this table has no value at {z}"));
     let derivative =
@@ -79,6 +83,6 @@ pub(super) fn likely_excess(span: Span, range: f64, likely: Range) -> Diagnostic
         likely.why
     );
     Diagnostic::warning("W0401", message)
-        .label(span, "narrow")
+        .label(span, "too narrow")
         .help("what leaves its range comes back from the other side and is wrong; `hesn plan` says how often")
 }
