@@ -179,18 +179,3 @@ impl Observer for Unobserved {
         false
     }
 }
-
-impl From<crate::plan::estimate::ParametersReport> for ParametersRecord {
-    fn from(report: crate::plan::estimate::ParametersReport) -> Self {
-        Self {
-            profile: report.profile.to_owned(),
-            ring_degree: report.ring_degree,
-            ring_modulus_bits: report.ring_modulus_bits,
-            plaintext_bits: report.plaintext_bits,
-            lwe_dimension: report.lwe_dimension,
-            glwe_dimension: report.glwe_dimension,
-            polynomial_size: report.polynomial_size,
-            security_bits: report.security_bits,
-        }
-    }
-}

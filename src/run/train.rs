@@ -246,7 +246,7 @@ pub fn train(
         setup_seconds,
         train_seconds,
         peak_memory_bytes: super::peak_memory_bytes(),
-        parameters: parameters.map(|s| ParametersReport::of(s.profile).into()),
+        parameters: parameters.map(|s| ParametersReport::of(s.profile)),
     };
     if !interrupted {
         observer.event(Event::Done(done.clone()));
