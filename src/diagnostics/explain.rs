@@ -7,9 +7,15 @@ macro_rules! pages {
     };
 }
 
+// Every code that the program uses has a page in docs/errors, and stands here.
 pages! {
     "E0101" "E0102" "E0103" "E0104" "E0105" "E0106"
-    "W0101"
+    "E0201" "E0202" "E0203" "E0204" "E0205" "E0206" "E0207" "E0208" "E0209" "E0210"
+    "E0211" "E0212" "E0213" "E0214" "E0215" "E0216" "E0217" "E0218" "E0219" "E0220"
+    "E0301"
+    "E0501" "E0502" "E0503"
+    "E0601" "E0602" "E0603" "E0604" "E0605" "E0606" "E0607" "E0608" "E0610" "E0611" "E0612" "E0613"
+    "W0101" "W0601" "W0602"
 }
 
 /// The page on a diagnostic code, in Markdown.

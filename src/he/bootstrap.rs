@@ -2,6 +2,7 @@
 //! batches are spread over the threads of the rayon pool that the caller has installed.
 
 use super::{
+    blind_rotation::{BlindRotation, Rotation},
     error::HeError,
     keys::ServerKeys,
     lwe::{LweBig, LweSmall, extract_glwe},
@@ -10,7 +11,7 @@ use super::{
 };
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tfhe::core_crypto::{fft_impl::fft64::crypto::bootstrap::batch_blind_rotate_assign_scratch, prelude::*};
+use tfhe::core_crypto::prelude::{Fft, PolynomialSize};
 
 /// Inputs per pass over the bootstrap key. The key streams from memory; beyond sixteen the accumulators no
 /// longer fit the second-level cache.
@@ -29,32 +30,10 @@ impl Control<'static> {
     pub const NONE: Control<'static> = Control { progress: &|_, _| {}, cancelled: &|| false };
 }
 
-/// An LWE switched to Z_(2·N_T), as tfhe's blind rotation takes it.
-struct Switched {
-    mask: Vec<usize>,
-    body: usize,
-    log_modulus: usize,
-}
-
-impl ModulusSwitchedLweCiphertext<usize> for Switched {
-    fn log_modulus(&self) -> CiphertextModulusLog {
-        CiphertextModulusLog(self.log_modulus)
-    }
-    fn lwe_dimension(&self) -> LweDimension {
-        LweDimension(self.mask.len())
-    }
-    fn body(&self) -> usize {
-        self.body
-    }
-    fn mask(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
-        self.mask.iter().copied()
-    }
-}
-
 /// The centred modulus switch from 2^64 to 2·N_T in steps of `outputs`: every word is rounded to nearest, and the
 /// body takes the mean Σeᵢ/2 of what the rounding errors eᵢ of the mask add under a binary key. The input's
 /// signed range starts at index 0 of the table, hence the quarter turn.
-fn modulus_switch(lwe: &LweSmall, profile: &Profile, outputs: usize) -> Switched {
+fn modulus_switch(lwe: &LweSmall, profile: &Profile, outputs: usize) -> Rotation {
     let log_modulus = profile.pbs.polynomial_size.ilog2() as usize + 1;
     let log_step = outputs.ilog2() as usize;
     let shift = 64 - (log_modulus - log_step);
@@ -73,7 +52,7 @@ fn modulus_switch(lwe: &LweSmall, profile: &Profile, outputs: usize) -> Switched
     let quarter = 1u64 << 62;
     let mean = (error_sum / 2) as u64;
     let body = body.first().copied().unwrap_or(0).wrapping_add(quarter).wrapping_add(mean);
-    Switched { mask, body: (((body.wrapping_add(half) >> shift) as usize) << log_step) & wrap, log_modulus }
+    Rotation { mask, body: (((body.wrapping_add(half) >> shift) as usize) << log_step) & wrap }
 }
 
 /// Size of the batches for `inputs` on `threads`: at most [`BATCH`], and an equal share for every thread where there
@@ -149,7 +128,7 @@ impl ServerKeys {
         let profile = self.profile();
         let (k, size) = (profile.pbs.glwe_dimension, profile.pbs.polynomial_size);
         let glwe_words = (k + 1) * size;
-        let switched: Vec<Switched> = batch
+        let rotations: Vec<Rotation> = batch
             .iter()
             .zip(tables)
             .map(|(lwe, table)| modulus_switch(lwe, profile, table.outputs))
@@ -159,21 +138,7 @@ impl ServerKeys {
             glwe[k * size..].copy_from_slice(&table.coefficients);
         }
         let fft = Fft::new(PolynomialSize(size));
-        let mut buffers = ComputationBuffers::new();
-        let need = batch_blind_rotate_assign_scratch::<u64>(
-            GlweSize(k + 1),
-            PolynomialSize(size),
-            CiphertextCount(batch.len()),
-            fft.as_view(),
-        );
-        buffers.resize(need.unaligned_bytes_required());
-        let list = GlweCiphertextList::from_container(
-            accumulators.as_mut_slice(),
-            GlweSize(k + 1),
-            PolynomialSize(size),
-            CiphertextModulus::new_native(),
-        );
-        self.bootstrap.as_view().batch_blind_rotate_assign(list, &switched, fft.as_view(), buffers.stack());
+        BlindRotation::new(profile, &fft).run(self.bootstrap.as_view().data(), &rotations, &mut accumulators);
         accumulators
             .chunks_exact(glwe_words)
             .zip(tables)

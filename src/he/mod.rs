@@ -10,6 +10,8 @@ pub mod noise;
 pub mod params;
 
 #[cfg(feature = "server")]
+mod blind_rotation;
+#[cfg(feature = "server")]
 mod bootstrap;
 #[cfg(feature = "server")]
 mod ciphertext;

@@ -217,10 +217,10 @@ impl<'a> Elaborator<'a, '_> {
         result
     }
 
-    /// A model that is run itself: its layers need no prefix.
-    pub fn apply_root(&mut self, model: &'a Callable, given: Vec<Given<'a>>) -> Evaluated<'a> {
-        let places = self.place_parameters(&model.name, &model.parameters, given, model.name.span)?;
-        self.nested(model.span, |this| this.body(model, places, model.name.span))
+    /// A model or a function that the program runs: nobody calls it, and its layers need no prefix.
+    pub fn apply_root(&mut self, root: &'a Callable, given: Vec<Given<'a>>, span: Span) -> Evaluated<'a> {
+        let places = self.place_parameters(&root.name, &root.parameters, given, span)?;
+        self.nested(root.span, |this| this.body(root, places, span))
     }
 
     /// Binds the arguments and elaborates the body. Values that are known now come first, since shapes may need
@@ -295,6 +295,17 @@ impl<'a> Elaborator<'a, '_> {
         let mut frame = Frame::new(lut.span.file, false);
         frame.bind(&z.name.value, Value::Scalar(ScalarExpr::Z), z.name.span);
         for (parameter, place) in places {
+            if let Some(Given { value: value @ (Value::Tensor(_) | Value::Scalar(_)), span, .. }) = &place {
+                let what = value.what(&self.graph);
+                let (name, parameter) = (&lut.name.value, &parameter.name.value);
+                return Err(self.error(
+                    *span,
+                    "E0219",
+                    format!("a table looks up one value, but `{parameter}` of `{name}` is {what} too"),
+                    "a second value",
+                    "parameters after the first are numbers; for several values write an `fn`",
+                ));
+            }
             self.bind_argument(&lut.name.value, parameter, place, span, &mut frame)?;
         }
         self.calls.push(span);

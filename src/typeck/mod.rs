@@ -5,6 +5,7 @@ mod call;
 pub mod data_spec;
 mod elaborate;
 mod expr;
+pub mod levels;
 mod names;
 mod operations;
 mod options;

@@ -50,7 +50,7 @@ pub fn model_shapes<'a>(
     let node = elaborator.graph.input(&input, &origin);
     let node = elaborator.built(node, first.name.span)?;
     let given = vec![Given::positional(Value::Tensor(node), first.name.span)];
-    let result = elaborator.apply(Definition::Callable(model), given, model.name.span)?;
+    let result = elaborator.apply_root(model, given, model.name.span)?;
     let result = as_node(elaborator, result, model.name.span)?;
     Ok((input, elaborator.shape(result).to_vec()))
 }
@@ -96,7 +96,7 @@ pub fn train_graph<'a>(
     let input = elaborator.built(input, at)?;
     // The layers of the one model need no prefix: `dense1.w`, not `Logistic1.dense1.w`.
     let given = vec![Given::positional(Value::Tensor(input), at)];
-    let result = elaborator.apply_root(model, given)?;
+    let result = elaborator.apply_root(model, given, model.name.span)?;
     let logits = as_node(elaborator, result, model.name.span)?;
     let shape = elaborator.shape(logits).to_vec();
     let origin = elaborator.origin(loss.value.span);
@@ -246,7 +246,7 @@ pub fn eval_graph<'a>(
         arguments.push(TaskArgument { name: name.value.clone(), node, distribution: Some(distribution) });
         given.push(Given { name: Some(name.clone()), value: Value::Tensor(node), span: argument.value.span });
     }
-    let result = elaborator.apply(Definition::Callable(function), given, eval.span)?;
+    let result = elaborator.apply_root(function, given, eval.span)?;
     let result = as_node(elaborator, result, eval.span)?;
     Ok((arguments, result))
 }

@@ -412,7 +412,7 @@ impl<'a, 's> Tasks<'a, 's> {
             arguments.push(TaskArgument { name: name.clone(), node, distribution: None });
             given.push(Given { name: Some(parameter.name.clone()), value: Value::Tensor(node), span });
         }
-        let result = elaborator.apply(Definition::Callable(callable), given, callable.name.span);
+        let result = elaborator.apply_root(callable, given, callable.name.span);
         let result = result.and_then(|value| as_node(&mut elaborator, value, callable.name.span));
         let (graph, diagnostics) = (elaborator.graph, elaborator.diagnostics);
         Some(self.finish(result, diagnostics).map(|result| FunctionTask {
