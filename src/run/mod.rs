@@ -8,6 +8,8 @@ pub mod client;
 pub mod events;
 
 #[cfg(feature = "client")]
+pub mod calibrate;
+#[cfg(feature = "client")]
 pub mod engine;
 #[cfg(feature = "client")]
 pub mod evaluate;
@@ -22,21 +24,9 @@ pub fn peak_memory_bytes() -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// This machine's unit costs for a plan: about two seconds of measuring, keys included.
-#[cfg(feature = "client")]
-pub fn calibrate(
-    profile: &'static crate::he::params::Profile,
-) -> Result<crate::plan::estimate::Costs, crate::he::HeError> {
-    let unit = crate::he::UnitCosts::measure_profile(profile)?;
-    Ok(crate::plan::estimate::Costs {
-        cores: unit.cores,
-        pbs_seconds: unit.pbs_seconds,
-        operand_seconds: unit.operand_seconds,
-        accumulate_seconds: unit.accumulate_seconds,
-        finish_seconds: unit.finish_seconds,
-        switch_seconds: unit.switch_seconds,
-        pack_seconds: unit.pack_seconds,
-        parallel: unit.pbs_seconds / unit.pbs_all_cores_seconds.max(1e-9),
-        measured: true,
-    })
+/// Memory that this machine can still give; `None` where the system does not tell.
+pub fn available_memory_bytes() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }
