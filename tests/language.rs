@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hesn::diagnostics::{self, Severity, Sources, render};
-use hesn::typeck::{self, NoData};
+use hesn::typeck::levels::{self, LevelOptions};
+use hesn::typeck::{self, NoData, Task};
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -28,7 +29,16 @@ fn examples(page: &str) -> Vec<(Option<String>, String)> {
 fn problem(expected: Option<&str>, text: &str) -> Option<String> {
     let mut sources = Sources::default();
     let file = sources.add("example.hes", text);
-    let checked = typeck::check(&mut sources, file, &NoData);
+    let mut checked = typeck::check(&mut sources, file, &NoData);
+    for task in checked.program.iter().flat_map(|program| &program.tasks) {
+        let (graph, result) = match task {
+            Task::Function(task) => (&task.graph, task.result),
+            Task::Eval(task) => (&task.graph, task.result),
+            Task::Train(_) => continue,
+        };
+        let levels = levels::solve(graph, &[result], &LevelOptions::from_table(false, None));
+        checked.diagnostics.extend(levels.err().into_iter().flatten());
+    }
     let shown: String = checked.diagnostics.iter().map(|d| render(d, &sources, false)).collect();
     match expected {
         None if checked.diagnostics.is_empty() => None,
@@ -54,6 +64,19 @@ fn the_examples_of_the_reference_are_right() {
     let problems: Vec<String> =
         examples.iter().filter_map(|(code, text)| problem(code.as_deref(), text)).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn the_example_programs_are_right() {
+    let mut count = 0;
+    for entry in fs::read_dir(root("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "hes") {
+            assert_eq!(problem(None, &fs::read_to_string(&path).unwrap()), None, "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 0);
 }
 
 #[test]

@@ -153,7 +153,8 @@ impl System {
     /// A circle among the causes of a level.
     fn circle(&self, solution: &Solution, var: Var) -> Option<Conflict> {
         let mut seen = vec![false; self.graph.node_count()];
-        let source = |at: Var| solution.causes[at.index()].and_then(|e| self.graph.edge_endpoints(e)).map(|e| e.0);
+        let source =
+            |at: Var| solution.causes[at.index()].and_then(|e| self.graph.edge_endpoints(e)).map(|e| e.0);
         let mut at = var;
         while !std::mem::replace(&mut seen[at.index()], true) {
             at = source(at)?;

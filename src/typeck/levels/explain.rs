@@ -121,7 +121,10 @@ fn loses_type(graph: &Graph, state: &crate::graph::LoopState, bounds: &[Bound]) 
     let message = if products.is_empty() {
         format!("this loop does not keep the type of `{name}`")
     } else {
-        format!("this loop does not keep the type of `{name}`: each time it loses {}", plural(excess, "level"))
+        format!(
+            "this loop does not keep the type of `{name}`: each time it loses {}",
+            plural(excess, "level")
+        )
     };
     let keyword = Span { end: state.span.end.min(state.span.start + 3), ..state.span };
     let mut diagnostic = Diagnostic::error("E0303", message)
@@ -175,7 +178,9 @@ fn mismatch(graph: &Graph, bounds: &[Bound]) -> Diagnostic {
     let mut diagnostic = match (meets, fixed.as_slice()) {
         (Some(at), _) => {
             let one: i32 = bounds[..at].iter().map(|bound| bound.gap).sum();
-            let Why::Product(product) = bounds[at].why else { return Diagnostic::error("E0302", "level mismatch") };
+            let Why::Product(product) = bounds[at].why else {
+                return Diagnostic::error("E0302", "level mismatch");
+            };
             let message = format!(
                 "level mismatch: the operands of this product have the levels {} and {}",
                 (one - excess).min(one),
@@ -188,11 +193,8 @@ fn mismatch(graph: &Graph, bounds: &[Bound]) -> Diagnostic {
         (None, [first, .., last]) => {
             // The one further down the flow of data is what the other does not reach.
             let downstream = if first.0 > last.0 { *first } else { *last };
-            let (stands, has) = if downstream == *first {
-                (first.1, first.1 - excess)
-            } else {
-                (-last.1, -last.1 + excess)
-            };
+            let (stands, has) =
+                if downstream == *first { (first.1, first.1 - excess) } else { (-last.1, -last.1 + excess) };
             let message = format!("level mismatch: level {stands} is written, but the value has level {has}");
             let mut diagnostic = Diagnostic::error("E0302", message);
             if let Some(written) = written(graph, downstream.0) {
@@ -250,7 +252,13 @@ pub(super) fn sum_written_lower(
 }
 
 /// E0304
-pub(super) fn scheme(graph: &Graph, id: NodeId, written: &Written, wanted: Scheme, found: &str) -> Diagnostic {
+pub(super) fn scheme(
+    graph: &Graph,
+    id: NodeId,
+    written: &Written,
+    wanted: Scheme,
+    found: &str,
+) -> Diagnostic {
     let message = format!("scheme mismatch: `{wanted}` is written, but the value is `{found}`");
     let mut diagnostic =
         Diagnostic::error("E0304", message).label(written.span, format!("`{wanted}` is written here"));

@@ -305,7 +305,8 @@ impl Solver<'_> {
             }
         }
         for (index, state) in self.graph.loops.iter().enumerate() {
-            if let (Some(before), Some(after)) = (self.vars[state.before.index()], self.vars[state.after.index()])
+            if let (Some(before), Some(after)) =
+                (self.vars[state.before.index()], self.vars[state.after.index()])
             {
                 self.system.equal(before, after, 0, Why::Loop(index));
             }
@@ -412,7 +413,9 @@ impl Solver<'_> {
             let Some((operands, level)) = self.meeting(solution, operand) else { continue };
             let lowest = operands.iter().filter_map(|o| self.level(solution, *o)).min().unwrap_or(level);
             if written.level.is_some() && lowest > level {
-                return Err(vec![explain::sum_written_lower(self.graph, id, operand, written, level, lowest)]);
+                return Err(vec![explain::sum_written_lower(
+                    self.graph, id, operand, written, level, lowest,
+                )]);
             }
         }
         Ok(())
