@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, Op, ParamId};
-use crate::typeck::TrainTask;
+use crate::he::params::Profile;
+use crate::typeck::levels::{self, LevelOptions, Typing};
 
 use super::initial::Architecture;
 use super::lower::RangeOf;
@@ -12,7 +13,7 @@ use super::lower::RangeOf;
 /// What the checker found.
 pub struct Checked {
     pub ranges: RangeTable,
-    pub alignments: usize,
+    pub typing: Typing,
 }
 
 /// Ranges by node and parameter.
@@ -35,12 +36,13 @@ impl RangeOf for RangeTable {
 
 pub fn check_training(
     graph: &Graph,
-    _params: &[ParamId],
-    _gradients: &[NodeId],
+    gradients: &[NodeId],
     architecture: &Architecture,
-    input_rms: f64,
-    _task: &TrainTask,
+    profile: Option<&Profile>,
+    strict: bool,
 ) -> Result<Checked, Vec<Diagnostic>> {
+    let typing = levels::solve(graph, gradients, &LevelOptions::from_table(true, profile.map(|p| p.name)))?;
+    let _ = strict;
     let mut sites = HashMap::new();
     for id in graph.ids() {
         let node = graph.node(id);
@@ -69,11 +71,15 @@ pub fn check_training(
             }
         })
         .collect();
-    let _ = input_rms;
-    Ok(Checked { ranges: RangeTable { sites, params, default: 16.0 }, alignments: 0 })
+    Ok(Checked { ranges: RangeTable { sites, params, default: 16.0 }, typing })
 }
 
-pub fn check_function(graph: &Graph, _outputs: &[NodeId]) -> Result<Checked, Vec<Diagnostic>> {
+pub fn check_function(
+    graph: &Graph,
+    outputs: &[NodeId],
+    profile: Option<&Profile>,
+) -> Result<Checked, Vec<Diagnostic>> {
+    let typing = levels::solve(graph, outputs, &LevelOptions::from_table(false, profile.map(|p| p.name)))?;
     let mut sites = HashMap::new();
     for id in graph.ids() {
         if let Op::Ascribe(written) = &graph.node(id).op
@@ -84,5 +90,5 @@ pub fn check_function(graph: &Graph, _outputs: &[NodeId]) -> Result<Checked, Vec
             sites.insert(graph.operands(id)[0], range);
         }
     }
-    Ok(Checked { ranges: RangeTable { sites, params: Vec::new(), default: 16.0 }, alignments: 0 })
+    Ok(Checked { ranges: RangeTable { sites, params: Vec::new(), default: 16.0 }, typing })
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId, ShapeError};
 use crate::he::params::{PROFILES, Profile};
-use crate::typeck::{Batch, EvalTask, TrainTask};
+use crate::typeck::levels::Typing;
+use crate::typeck::{Batch, EvalTask, FunctionTask, TrainTask};
 
 use super::build::{Nominal, Purpose, build};
 use super::initial::Architecture;
@@ -35,7 +36,8 @@ pub struct Training {
     pub epochs: usize,
     /// `Err` says why the program runs on the clear engine only.
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
-    pub alignments: usize,
+    /// Schemes and levels of the values that the schedule computes.
+    pub typing: Typing,
 }
 
 /// A function's evaluation, ready for every engine.
@@ -44,7 +46,8 @@ pub struct Evaluation {
     pub graph: Graph,
     pub result: NodeId,
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
-    pub alignments: usize,
+    /// Schemes and levels of the values that the schedule computes.
+    pub typing: Typing,
 }
 
 /// Turns a shape error of a generated graph into a diagnostic: the derivative grew too large.
@@ -86,7 +89,7 @@ impl Training {
         let rate = task.rate.value;
         let nominal = Nominal { input_rms: nominal_rms(task.input_range), argument_rms: HashMap::new() };
         let checked =
-            super::check::check_training(&step, &params, &gradients, &architecture, nominal.input_rms, task)?;
+            super::check::check_training(&step, &gradients, &architecture, settings.profile, task.strict)?;
         let purpose = Purpose::Train { params: &params, rate };
         let schedule = schedule(&step, &gradients, &checked.ranges, batch, &nominal, &purpose, settings);
         Ok(Self {
@@ -100,7 +103,7 @@ impl Training {
             batch,
             epochs: task.epochs.value,
             schedule: schedule.map_err(|d| vec![d]),
-            alignments: checked.alignments,
+            typing: checked.typing,
         })
     }
 
@@ -123,7 +126,7 @@ impl Evaluation {
             })
             .collect();
         let nominal = Nominal { input_rms: 0.5, argument_rms };
-        let checked = super::check::check_function(&graph, &outputs)?;
+        let checked = super::check::check_function(&graph, &outputs, settings.profile)?;
         let range = super::lower::RangeOf::site(&checked.ranges, outputs[0]);
         let purpose = Purpose::Evaluate { ranges: &[range] };
         let schedule = schedule(&graph, &outputs, &checked.ranges, 1, &nominal, &purpose, settings);
@@ -132,9 +135,16 @@ impl Evaluation {
             result: outputs[0],
             graph,
             schedule: schedule.map_err(|d| vec![d]),
-            alignments: checked.alignments,
+            typing: checked.typing,
         })
     }
+}
+
+/// Checks a function that nothing runs: its schemes and levels.
+pub fn check_function(task: &FunctionTask, settings: Settings) -> Result<Typing, Vec<Diagnostic>> {
+    let shape = |error: ShapeError| too_large(&task.name, &error);
+    let (graph, outputs) = task.graph.fused(&[task.result]).map_err(shape)?;
+    Ok(super::check::check_function(&graph, &outputs, settings.profile)?.typing)
 }
 
 /// Products in a row that a lowered program needs.
