@@ -94,7 +94,7 @@ fn compile(task: &Task, checked: &Checked, settings: Settings) -> Result<Option<
             Ok(Some(Planned {
                 name: task.model.clone(),
                 extent: Extent { steps, samples },
-                alignments: training.alignments,
+                alignments: training.typing.alignments.len(),
                 graph: training.step,
                 schedule: training.schedule,
             }))
@@ -104,7 +104,7 @@ fn compile(task: &Task, checked: &Checked, settings: Settings) -> Result<Option<
             Ok(Some(Planned {
                 name: task.function.clone(),
                 extent: Extent { steps: 1, samples: 1 },
-                alignments: evaluation.alignments,
+                alignments: evaluation.typing.alignments.len(),
                 graph: evaluation.graph,
                 schedule: evaluation.schedule,
             }))

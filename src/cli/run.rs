@@ -170,7 +170,8 @@ impl Job<'_> {
         let costs = Costs::typical(schedule.profile, rayon::current_num_threads());
         let encrypted = samples.min(steps.saturating_mul(training.batch));
         let extent = Extent { steps, samples: encrypted };
-        let report = estimate::report(&task.model, schedule, &costs, extent, training.alignments);
+        let report =
+            estimate::report(&task.model, schedule, &costs, extent, training.typing.alignments.len());
         let (needed, source) = (
             report.memory_bytes as u64,
             match self.args.memory {

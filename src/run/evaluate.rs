@@ -10,7 +10,7 @@ use rand_distr::{Distribution as _, StandardNormal};
 use crate::graph::NodeId;
 use crate::interp::encrypted::Server;
 use crate::interp::simulate::SimulateEngine;
-use crate::interp::{Batch, EngineError, clear};
+use crate::interp::{Batch, clear};
 use crate::plan::compile::Evaluation;
 use crate::plan::estimate::ParametersReport;
 use crate::typeck::Distribution;
