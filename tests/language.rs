@@ -61,6 +61,19 @@ fn the_examples_of_the_reference_are_right() {
 }
 
 #[test]
+fn the_example_programs_are_right() {
+    let mut count = 0;
+    for entry in fs::read_dir(root("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "hes") {
+            assert_eq!(problem(None, &fs::read_to_string(&path).unwrap()), None, "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}
+
+#[test]
 fn the_examples_of_the_error_pages_give_their_error() {
     let mut problems = Vec::new();
     for (code, _) in diagnostics::codes() {

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use super::args::{SchemeArgs, SchemeName};
 use crate::data::{Loader, nearest_file};
 use crate::diagnostics::{Diagnostic, FileId, Severity, Sources, Span};
+use crate::he::params;
+use crate::plan::compile::Settings;
 use crate::typeck::{self, Program};
 
 /// Bytes of a program: a person writes kilobytes.
@@ -39,6 +42,17 @@ pub fn check(path: &Path) -> Checked {
             Checked { sources, diagnostics, program, loader }
         }
     }
+}
+
+/// What the options about the cryptography mean.
+pub fn settings(args: &SchemeArgs) -> Result<Settings, Diagnostic> {
+    if args.scheme == SchemeName::Ckks {
+        return Err(Diagnostic::error("E0305", "the scheme `ckks` is not available in this version")
+            .help("leave out `--scheme`, or write `--scheme tfhe`"));
+    }
+    let profile = args.profile.as_deref().map(params::profile).transpose();
+    let profile = profile.map_err(|error| Diagnostic::error("E0614", error.to_string()))?;
+    Ok(Settings { profile })
 }
 
 fn read(path: &Path, sources: &mut Sources) -> Result<FileId, Diagnostic> {

@@ -6,7 +6,7 @@ use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId, ShapeError};
 use crate::he::params::{PROFILES, Profile};
 use crate::typeck::levels::Typing;
-use crate::typeck::{Batch, EvalTask, FunctionTask, TrainTask};
+use crate::typeck::{Batch, EvalTask, FunctionTask, TaskArgument, TrainTask};
 
 use super::build::{Nominal, Purpose, build};
 use super::check::{check_function, check_training, nominal_rms};
@@ -45,6 +45,8 @@ pub struct Training {
 pub struct Evaluation {
     pub function: String,
     pub graph: Graph,
+    /// With the nodes of `graph`.
+    pub arguments: Vec<TaskArgument>,
     pub result: NodeId,
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
@@ -133,7 +135,12 @@ impl Training {
 impl Evaluation {
     pub fn compile(task: &EvalTask, settings: Settings) -> Result<Self, Vec<Diagnostic>> {
         let shape = |error: ShapeError| too_large(&task.function, &error);
-        let (graph, outputs) = task.graph.fused(&[task.result]).map_err(shape)?;
+        let mut roots = vec![task.result];
+        roots.extend(task.arguments.iter().map(|argument| argument.node));
+        let (graph, mut outputs) = task.graph.fused(&roots).map_err(shape)?;
+        let nodes = outputs.split_off(1);
+        let arguments = task.arguments.iter().cloned().zip(nodes);
+        let arguments = arguments.map(|(argument, node)| TaskArgument { node, ..argument }).collect();
         let argument_rms = task
             .arguments
             .iter()
@@ -150,6 +157,7 @@ impl Evaluation {
         Ok(Self {
             function: task.function.clone(),
             result: outputs[0],
+            arguments,
             graph,
             schedule: schedule.map_err(|d| vec![d]),
             typing: checked.typing,
