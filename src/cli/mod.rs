@@ -10,6 +10,7 @@ mod check;
 mod explain;
 mod format;
 mod interrupt;
+mod memory;
 mod model_file;
 mod observe;
 mod plan;
@@ -17,6 +18,7 @@ mod run;
 mod shell;
 mod source;
 mod summary;
+mod tasks;
 
 use std::process::ExitCode;
 

@@ -51,8 +51,15 @@ pub fn settings(args: &SchemeArgs) -> Result<Settings, Diagnostic> {
             .help("leave out `--scheme`, or write `--scheme tfhe`"));
     }
     let profile = args.profile.as_deref().map(params::profile).transpose();
-    let profile = profile.map_err(|error| Diagnostic::error("E0614", error.to_string()))?;
+    let profile = profile
+        .map_err(|error| Diagnostic::error("E0618", error.to_string()).help("leave out `--profile`"))?;
     Ok(Settings { profile })
+}
+
+/// A program that only declares things.
+pub fn nothing_to_run(path: &Path) -> Diagnostic {
+    Diagnostic::error("E0614", format!("{} runs nothing", path.display()))
+        .help("add `train MODEL on DATA { … }`, or `eval FUNCTION(…)`")
 }
 
 fn read(path: &Path, sources: &mut Sources) -> Result<FileId, Diagnostic> {
