@@ -115,7 +115,11 @@ fn programs_that_cannot_be_read_are_named_with_a_remedy() {
     insta::assert_snapshot!("unreadable_programs", report);
     let empty = place.hesn(&["run", "empty.hes"]);
     assert_eq!(empty.status, Some(1));
-    assert!(empty.stderr.contains("E0614") && empty.stderr.contains("train MODEL on DATA"), "{}", empty.stderr);
+    assert!(
+        empty.stderr.contains("E0614") && empty.stderr.contains("train MODEL on DATA"),
+        "{}",
+        empty.stderr
+    );
 }
 
 #[test]
@@ -163,7 +167,11 @@ fn what_is_too_large_for_memory_is_refused_before_it_runs() {
     let place = Workplace::with_program(PROGRAM);
     let ended = place.hesn(&["run", "p.hes", "--memory", "1MiB"]);
     assert_eq!(ended.status, Some(1));
-    assert!(ended.stderr.contains("E0616") && ended.stderr.contains("`--memory` allows 1.0 MiB"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("E0616") && ended.stderr.contains("`--memory` allows 1.0 MiB"),
+        "{}",
+        ended.stderr
+    );
     let huge = PROGRAM.replace("dense(1)", "dense(90000) |> relu |> dense(90000) |> relu |> dense(1)");
     let place = Workplace::with_program(huge.replace("std::{dense,", "std::{dense, relu,"));
     let ended = place.hesn(&["run", "p.hes"]);
@@ -186,7 +194,10 @@ fn a_run_gives_scripts_steps_epochs_and_a_last_record() {
         assert_eq!((&records[2]["step"], &records[2]["epoch"]), (&Value::from(2), &Value::from(2)));
         assert!(records[1]["test_accuracy"].is_f64());
         let done = records.last().unwrap();
-        assert_eq!((&done["engine"], &done["steps"], &done["epochs"]), (&engine.into(), &3.into(), &3.into()));
+        assert_eq!(
+            (&done["engine"], &done["steps"], &done["epochs"]),
+            (&engine.into(), &3.into(), &3.into())
+        );
         for field in ["test_accuracy", "train_accuracy", "clear_accuracy"] {
             let accuracy = done[field].as_f64().unwrap();
             assert!((0.5..=1.0).contains(&accuracy), "{field}: {accuracy}");
@@ -204,7 +215,9 @@ fn a_run_shows_people_a_summary_and_keeps_the_way_there_on_standard_error() {
     let place = Workplace::with_program(PROGRAM);
     let ended = place.hesn(&["run", "p.hes", "--engine", "simulate", "--compare"]);
     let text = ended.succeeds();
-    for word in ["M on d: trained in simulation", "test accuracy", "in the clear", "steps", "look-ups", "training"] {
+    for word in
+        ["M on d: trained in simulation", "test accuracy", "in the clear", "steps", "look-ups", "training"]
+    {
         assert!(text.contains(word), "{word} in {text}");
     }
     assert!(!text.contains('\u{1b}'), "no colours in a pipe");
@@ -293,7 +306,8 @@ fn a_small_program_trains_encrypted_from_the_command_line() {
     let records = records(place.hesn(&args).succeeds());
     let done = records.last().unwrap();
     assert_eq!((&done["event"], &done["engine"]), (&"done".into(), &"encrypted".into()));
-    let (encrypted, clear) = (done["test_accuracy"].as_f64().unwrap(), done["clear_accuracy"].as_f64().unwrap());
+    let (encrypted, clear) =
+        (done["test_accuracy"].as_f64().unwrap(), done["clear_accuracy"].as_f64().unwrap());
     assert!((encrypted - clear).abs() < 0.26, "{encrypted} against {clear}: one test sample at most");
     assert!(done["luts"].as_u64().unwrap() >= 8);
     assert!(done["parameters"]["security_bits"].as_f64().unwrap() >= 128.0);

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hesn::diagnostics::{self, Severity, Sources, render};
+use hesn::plan::check::diagnose;
 use hesn::typeck::{self, NoData};
 
 fn root(path: &str) -> PathBuf {
@@ -28,7 +29,10 @@ fn examples(page: &str) -> Vec<(Option<String>, String)> {
 fn problem(expected: Option<&str>, text: &str) -> Option<String> {
     let mut sources = Sources::default();
     let file = sources.add("example.hes", text);
-    let checked = typeck::check(&mut sources, file, &NoData);
+    let mut checked = typeck::check(&mut sources, file, &NoData);
+    if let Some(program) = &checked.program {
+        checked.diagnostics.extend(diagnose(program, None));
+    }
     let shown: String = checked.diagnostics.iter().map(|d| render(d, &sources, false)).collect();
     match expected {
         None if checked.diagnostics.is_empty() => None,
@@ -54,6 +58,19 @@ fn the_examples_of_the_reference_are_right() {
     let problems: Vec<String> =
         examples.iter().filter_map(|(code, text)| problem(code.as_deref(), text)).collect();
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn the_example_programs_are_right() {
+    let mut count = 0;
+    for entry in fs::read_dir(root("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "hes") {
+            assert_eq!(problem(None, &fs::read_to_string(&path).unwrap()), None, "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 0);
 }
 
 #[test]

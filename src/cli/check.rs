@@ -25,7 +25,7 @@ pub fn run(args: &CheckArgs, shell: &Shell) -> ExitCode {
 
 /// Whether a program has no errors.
 fn file(path: &Path, args: &CheckArgs, shell: &Shell) -> bool {
-    let mut checked = source::check(path);
+    let mut checked = source::check(path, Settings::default());
     let mut shown = String::new();
     if let Some(program) = checked.program.take() {
         for task in &program.tasks {

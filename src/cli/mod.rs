@@ -10,7 +10,6 @@ mod check;
 mod explain;
 mod format;
 mod interrupt;
-mod memory;
 mod model_file;
 mod observe;
 mod plan;

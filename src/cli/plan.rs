@@ -9,7 +9,7 @@ use super::format;
 use super::shell::Shell;
 use super::source;
 use super::tasks::{self, Compiled};
-use crate::diagnostics::Diagnostic;
+use crate::diagnostics::{Diagnostic, Sources};
 use crate::graph::{Graph, show_shape};
 use crate::he::params::Profile;
 use crate::plan::estimate::{self, Costs, Extent, Report};
@@ -27,14 +27,17 @@ pub fn run(args: &PlanArgs, shell: &Shell) -> ExitCode {
 struct Reported;
 
 fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
-    let checked = source::check(&args.file);
+    let settings = source::settings(&args.scheme).map_err(|diagnostic| {
+        shell.diagnostics(&[diagnostic], &Sources::default());
+        Reported
+    })?;
+    let checked = source::check(&args.file, settings);
     let report = |diagnostics: &[Diagnostic]| {
         shell.diagnostics(diagnostics, &checked.sources);
         Reported
     };
     shell.diagnostics(&checked.diagnostics, &checked.sources);
     let program = checked.program.as_ref().ok_or(Reported)?;
-    let settings = source::settings(&args.scheme).map_err(|diagnostic| report(&[diagnostic]))?;
     let mut planned = 0;
     let mut costs: HashMap<&'static str, Costs> = HashMap::new();
     for task in &program.tasks {
@@ -72,7 +75,7 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
 /// This machine's unit costs, or typical ones if it cannot measure itself.
 fn measure(profile: &'static Profile, shell: &Shell) -> Costs {
     shell.note("measuring this machine …");
-    calibrate(profile).unwrap_or_else(|error| {
+    calibrate::costs(profile).unwrap_or_else(|error| {
         shell.note(&format!("warning: it cannot be measured, typical costs are taken instead: {error}"));
         Costs::typical(profile, rayon::current_num_threads())
     })

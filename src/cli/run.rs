@@ -9,7 +9,7 @@ use super::observe::Observation;
 use super::shell::Shell;
 use super::source::{self, Checked};
 use super::tasks::{self, Compiled};
-use super::{format, interrupt, memory, model_file, summary};
+use super::{format, interrupt, model_file, summary};
 use crate::data::Dataset;
 use crate::diagnostics::{Diagnostic, Sources, Span};
 use crate::interp::EngineError;
@@ -17,6 +17,7 @@ use crate::plan::compile::{Evaluation, Training};
 use crate::plan::estimate::{self, Costs, Extent};
 use crate::plan::schedule::Schedule;
 
+use crate::run::available_memory_bytes;
 use crate::run::evaluate::evaluate;
 use crate::run::train::{EngineKind, Length, RunError, RunOptions, train};
 use crate::typeck::{EvalTask, TrainTask};
@@ -42,13 +43,13 @@ pub fn run(args: &RunArgs, shell: &Shell) -> ExitCode {
             Arc::default()
         }
     };
-    let checked = source::check(&args.file);
-    shell.diagnostics(&checked.diagnostics, &checked.sources);
-    let Some(program) = &checked.program else { return ExitCode::FAILURE };
     let settings = match source::settings(&args.scheme) {
         Ok(settings) => settings,
-        Err(diagnostic) => return fail(shell, &[diagnostic], &checked.sources),
+        Err(diagnostic) => return fail(shell, &[diagnostic], &Sources::default()),
     };
+    let checked = source::check(&args.file, settings);
+    shell.diagnostics(&checked.diagnostics, &checked.sources);
+    let Some(program) = &checked.program else { return ExitCode::FAILURE };
     let job = Job { args, shell, checked: &checked, interrupted };
     let mut ran = 0;
     for task in &program.tasks {
@@ -185,7 +186,7 @@ impl Job<'_> {
         let costs = Costs::typical(schedule.profile, rayon::current_num_threads());
         let needed = estimate::report(name, schedule, &costs, extent, 0).memory_bytes as u64;
         let source = if self.args.memory.is_some() { "`--memory` allows" } else { "this machine has free" };
-        let limit = self.args.memory.or_else(memory::available).filter(|&limit| needed > limit);
+        let limit = self.args.memory.or_else(available_memory_bytes).filter(|&limit| needed > limit);
         let Some(limit) = limit else { return Ok(()) };
         let message = format!(
             "running `{name}` needs about {}, but {source} {}",

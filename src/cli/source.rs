@@ -8,6 +8,7 @@ use super::args::{SchemeArgs, SchemeName};
 use crate::data::{Loader, nearest_file};
 use crate::diagnostics::{Diagnostic, FileId, Severity, Sources, Span};
 use crate::he::params;
+use crate::plan::check::diagnose;
 use crate::plan::compile::Settings;
 use crate::typeck::{self, Program};
 
@@ -31,17 +32,19 @@ impl Checked {
 }
 
 /// Reads and checks a program, and the data that it names.
-pub fn check(path: &Path) -> Checked {
+pub fn check(path: &Path, settings: Settings) -> Checked {
     let mut sources = Sources::default();
     let loader = Loader::beside(path);
-    match read(path, &mut sources) {
-        Err(diagnostic) => Checked { sources, diagnostics: vec![diagnostic], program: None, loader },
-        Ok(file) => {
-            let typeck::Checked { program, mut diagnostics } = typeck::check(&mut sources, file, &loader);
-            diagnostics.extend(loader.warnings());
-            Checked { sources, diagnostics, program, loader }
-        }
+    let mut checked = match read(path, &mut sources) {
+        Err(diagnostic) => typeck::Checked { program: None, diagnostics: vec![diagnostic] },
+        Ok(file) => typeck::check(&mut sources, file, &loader),
+    };
+    if let Some(program) = &checked.program {
+        checked.diagnostics.extend(diagnose(program, settings.profile));
     }
+    checked.diagnostics.extend(loader.warnings());
+    let program = if checked.has_errors() { None } else { checked.program };
+    Checked { sources, diagnostics: checked.diagnostics, program, loader }
 }
 
 /// What the options about the cryptography mean.

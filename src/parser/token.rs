@@ -30,7 +30,7 @@ fn string<'s>(lex: &mut logos::Lexer<'s, Token<'s>>) -> &'s str {
 
 #[derive(Logos, Clone, Copy, Debug, PartialEq)]
 #[logos(error = LexError)]
-#[logos(skip r"[ \t\r\f]+")]
+#[logos(skip r"[ \t\r\f\u{feff}]+")]
 pub enum Token<'s> {
     #[token("use")]
     Use,

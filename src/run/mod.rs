@@ -12,6 +12,8 @@ pub mod calibrate;
 #[cfg(feature = "client")]
 pub mod engine;
 #[cfg(feature = "client")]
+pub mod evaluate;
+#[cfg(feature = "client")]
 pub mod train;
 
 /// Peak resident memory of this process; 0 where the system does not tell.

@@ -205,7 +205,9 @@ impl<'a> Elaborator<'a, '_> {
             let path = self.path.join(".");
             let count = self.instances.entry(format!("{path}.{}", callee.name.value)).or_default();
             *count += 1;
-            let name = format!("{}{count}", callee.name.value);
+            // `dense1`; `block2_1`, since `block21` could be the 21st `block`.
+            let gap = if callee.name.value.ends_with(|c: char| c.is_ascii_digit()) { "_" } else { "" };
+            let name = format!("{}{gap}{count}", callee.name.value);
             self.path.push(name);
         }
         self.calls.push(span);

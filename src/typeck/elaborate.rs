@@ -72,6 +72,8 @@ pub struct Elaborator<'a, 's> {
     pub path: Vec<String>,
     /// How often a layer appeared at a path.
     pub instances: HashMap<String, usize>,
+    /// Constants of the file that have their value, by where they are declared.
+    pub constants: HashMap<Span, Value<'a>>,
     depth: usize,
     rounds: usize,
     steps: usize,
@@ -86,6 +88,7 @@ impl<'a, 's> Elaborator<'a, 's> {
             calls: Vec::new(),
             path: Vec::new(),
             instances: HashMap::new(),
+            constants: HashMap::new(),
             depth: 0,
             rounds: 0,
             steps: 0,

@@ -51,14 +51,7 @@ impl<'a> Elaborator<'a, '_> {
             };
         }
         match self.scope.find(name, frame.file) {
-            Some(Definition::Let(item)) => self.nested(span, |this| {
-                let mut frame = Frame::new(item.span.file, false);
-                let value = this.expr(&item.value, &mut frame)?;
-                match &item.ty {
-                    Some(ty) => this.check_type(value, ty, item.value.span, &mut frame, true),
-                    None => Ok(value),
-                }
-            }),
+            Some(Definition::Let(item)) => self.constant(item),
             Some(definition) => Ok(Value::Function(definition)),
             None => {
                 let names = frame.variables.iter().map(|v| v.name).chain(self.scope.names());
@@ -66,6 +59,21 @@ impl<'a> Elaborator<'a, '_> {
                 Err(self.report(error))
             }
         }
+    }
+
+    /// The value of a constant of the file.
+    pub fn constant(&mut self, item: &'a Let) -> Evaluated<'a> {
+        if let Some(value) = self.constants.get(&item.span) {
+            return Ok(value.clone());
+        }
+        let mut frame = Frame::new(item.span.file, false);
+        let value = self.nested(item.span, |this| this.expr(&item.value, &mut frame))?;
+        let value = match &item.ty {
+            Some(ty) => self.check_type(value, ty, item.value.span, &mut frame, true)?,
+            None => value,
+        };
+        self.constants.insert(item.span, value.clone());
+        Ok(value)
     }
 
     /// Whether a condition holds; it must be known now.

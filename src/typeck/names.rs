@@ -109,9 +109,15 @@ impl<'a> Names<'a, '_> {
         for statement in &block.statements {
             match statement {
                 Statement::Let(item) => {
-                    self.expr(&item.value);
                     if let Some(ty) = &item.ty {
                         self.bind_type(ty);
+                    }
+                    let word = item
+                        .value
+                        .as_name()
+                        .is_some_and(|name| self.words.contains(name) && !self.locals.contains(&name));
+                    if !word {
+                        self.expr(&item.value);
                     }
                     self.locals.push(&item.name.value);
                 }

@@ -134,6 +134,11 @@ impl<'a> Scope<'a> {
         self.user.get(name).copied().or_else(|| library(name)).or_else(|| primitive(name))
     }
 
+    /// Whether a name in a shape stands for a constant of the file; otherwise an argument binds it.
+    pub fn is_constant(&self, name: &str, file: FileId) -> bool {
+        matches!(self.find(name, file), Some(Definition::Let(_)))
+    }
+
     /// All names that can be written in the user's file.
     pub fn names(&self) -> impl Iterator<Item = &'a str> + use<'_, 'a> {
         self.user.keys().copied().chain(self.public_names())

@@ -26,7 +26,10 @@ impl<'a> Elaborator<'a, '_> {
     fn statement(&mut self, statement: &'a Statement, last: bool, frame: &mut Frame<'a>) -> Evaluated<'a> {
         match statement {
             Statement::Let(item) => {
-                let value = self.expr(&item.value, frame);
+                let value = match declared_word(item).filter(|word| frame.find(word).is_none()) {
+                    Some(word) => Ok(Value::Word(word.to_owned())),
+                    None => self.expr(&item.value, frame),
+                };
                 let value = match (value, &item.ty) {
                     (Ok(value), Some(ty)) => self.check_type(value, ty, item.value.span, frame, true),
                     (value, _) => value,
@@ -183,4 +186,10 @@ impl<'a> Elaborator<'a, '_> {
         }
         Ok(())
     }
+}
+
+/// The word in `let mode: plain | residual = plain`.
+fn declared_word(item: &Let) -> Option<&str> {
+    let TypeKind::Enumeration(words) = &item.ty.as_ref()?.kind else { return None };
+    item.value.as_name().filter(|name| words.iter().any(|word| word.value == *name))
 }

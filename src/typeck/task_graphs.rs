@@ -227,7 +227,7 @@ pub fn eval_graph<'a>(
         for size in &tensor.shape {
             if let Some(open) = size
                 .as_name()
-                .filter(|n| sizes.find(n).is_none() && elaborator.scope.find(n, function.span.file).is_none())
+                .filter(|n| sizes.find(n).is_none() && !elaborator.scope.is_constant(n, function.span.file))
             {
                 return Err(elaborator.error(
                     argument.value.span,
@@ -263,7 +263,7 @@ fn binds_size(function: &Callable, name: &str) -> bool {
 pub fn mentions_unknown(e: &Expr, scope: &Scope<'_>) -> bool {
     let unknown = |e: &Expr| mentions_unknown(e, scope);
     match e.kind.as_ref() {
-        ExprKind::Name(name) => scope.find(name, e.span.file).is_none(),
+        ExprKind::Name(name) => !scope.is_constant(name, e.span.file),
         ExprKind::Unary(_, inner) => unknown(inner),
         ExprKind::Binary { left, right, .. } => unknown(left) || unknown(right),
         ExprKind::Call(call) => call.arguments.iter().any(|a| unknown(&a.value)),

@@ -426,12 +426,7 @@ impl<'a, 's> Tasks<'a, 's> {
 
     fn constant(&mut self, item: &'a Let) {
         let mut elaborator = self.elaborator();
-        let mut frame = Frame::new(item.span.file, false);
-        let value = elaborator.expr(&item.value, &mut frame);
-        let result = match (value, &item.ty) {
-            (Ok(value), Some(ty)) => elaborator.check_type(value, ty, item.value.span, &mut frame, true),
-            (value, _) => value,
-        };
+        let result = elaborator.constant(item);
         let diagnostics = elaborator.diagnostics;
         // Reported or fine: a constant has no task.
         let _: Result<_, Reported> = self.finish(result.map(|_| ()), diagnostics);

@@ -143,7 +143,7 @@ impl<'a> Elaborator<'a, '_> {
         for (axis, wanted) in tensor.shape.iter().enumerate() {
             let size = shape.get(axis).copied();
             match wanted.as_name().filter(|name| frame.find(name).is_none()) {
-                Some(name) if self.scope.find(name, frame.file).is_none() => {
+                Some(name) if !self.scope.is_constant(name, frame.file) => {
                     match size.filter(|_| fits) {
                         Some(size) => frame.bind(name, Value::Int(size as i64), wanted.span),
                         None => {
@@ -336,7 +336,8 @@ impl<'a> Elaborator<'a, '_> {
         let name = self.path.iter().cloned().chain([param.name.value.clone()]).collect::<Vec<_>>().join(".");
         let count = self.instances.entry(format!("{name}#")).or_default();
         *count += 1;
-        let name = if *count == 1 { name } else { format!("{name}{count}") };
+        // In a loop, each round declares one.
+        let name = if *count == 1 { name } else { format!("{name}[{}]", *count - 1) };
         let origin = self.origin(param.span);
         let info = ParamInfo { name, shape, init, fan_in, range, span: self.user_span(param.span) };
         let node = self.graph.param(info, &origin);
