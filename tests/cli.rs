@@ -188,7 +188,7 @@ fn a_run_gives_scripts_steps_epochs_and_a_last_record() {
     let place = Workplace::with_program(PROGRAM);
     for engine in ["clear", "simulate"] {
         let ended = place.hesn(&["run", "p.hes", "--engine", engine, "--compare", "--json", "--epochs", "3"]);
-        let records = records(ended.succeeds());
+        let records = records(&ended.succeeds());
         let events: Vec<&str> = records.iter().map(|r| r["event"].as_str().unwrap()).collect();
         assert_eq!(events, ["step", "epoch", "step", "epoch", "step", "epoch", "done"]);
         assert_eq!((&records[2]["step"], &records[2]["epoch"]), (&Value::from(2), &Value::from(2)));
@@ -229,7 +229,7 @@ fn steps_and_seeds_rule_a_run() {
     let place = Workplace::with_program(PROGRAM.replace("batch: all", "batch: 4"));
     let weights = |args: &[&str]| {
         let all = [&["run", "p.hes", "--engine", "clear", "--json", "--out", "w.json"], args].concat();
-        let records = records(place.hesn(&all).succeeds());
+        let records = records(&place.hesn(&all).succeeds());
         let file: Value = serde_json::from_str(&fs::read_to_string(place.path("w.json")).unwrap()).unwrap();
         (records.last().unwrap()["steps"].as_u64().unwrap(), file)
     };
@@ -272,14 +272,14 @@ fn colours_come_where_they_are_wanted() {
 #[test]
 fn the_graph_is_drawn_for_graphviz() {
     let place = Workplace::with_program(PROGRAM);
-    let dot = place.hesn(&["plan", "p.hes", "--dot"]).succeeds().to_owned();
+    let dot = place.hesn(&["plan", "p.hes", "--dot"]).succeeds();
     assert!(dot.starts_with("digraph") && dot.contains("->") && dot.trim_end().ends_with('}'), "{dot}");
 }
 
 #[test]
 fn a_plan_gives_scripts_everything_before_anything_runs() {
     let place = Workplace::with_program(PROGRAM);
-    let records = records(place.hesn(&["plan", "p.hes", "--json"]).succeeds());
+    let records = records(&place.hesn(&["plan", "p.hes", "--json"]).succeeds());
     assert_eq!(records.len(), 1);
     let numbers = [
         "luts_per_step",
@@ -303,7 +303,7 @@ fn a_plan_gives_scripts_everything_before_anything_runs() {
 fn a_small_program_trains_encrypted_from_the_command_line() {
     let place = Workplace::with_program(PROGRAM);
     let args = ["run", "p.hes", "--steps", "1", "--compare", "--json", "--memory", "64GiB"];
-    let records = records(place.hesn(&args).succeeds());
+    let records = records(&place.hesn(&args).succeeds());
     let done = records.last().unwrap();
     assert_eq!((&done["event"], &done["engine"]), (&"done".into(), &"encrypted".into()));
     let (encrypted, clear) =

@@ -50,9 +50,9 @@ pub struct Ended {
 
 impl Ended {
     /// Standard output of a command that succeeded.
-    pub fn succeeds(&self) -> &str {
+    pub fn succeeds(&self) -> String {
         assert_eq!(self.status, Some(0), "{}{}", self.stdout, self.stderr);
-        &self.stdout
+        self.stdout.clone()
     }
 
     /// Both outputs, for a snapshot.
