@@ -85,7 +85,7 @@ fn types(compiled: &Compiled<'_>, sources: &Sources) -> String {
         });
         let _ = writeln!(
             out,
-            "  {:<14}{:<20}{place}",
+            "  {:<20}{:<20}{place}",
             node.op.name(),
             format!("{ty}{}", show_shape(&node.shape))
         );

@@ -148,7 +148,7 @@ fn show(report: &Report, costs: &Costs) -> String {
             "  {:<30}{:>10}{:>10}{:>13.3}%{:>16}",
             site.name,
             format::count(site.luts as u64),
-            format!("±{}", site.range),
+            format!("±{}", (site.range * 100.0).round() / 100.0),
             100.0 * site.input_error,
             format::probability(site.range_excess_probability)
         );

@@ -100,7 +100,12 @@ fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
             format!("there is no file {name}"),
             match nearest_file(path) {
                 Some(near) => format!("did you mean {}?", path.with_file_name(near).display()),
-                None => "give the path of a program, as examples/breast_cancer.hes".to_owned(),
+                None => {
+                    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+                        Some(folder) => format!("there is no folder {}", folder.display()),
+                        None => "give the path of a program, as examples/breast_cancer.hes".to_owned(),
+                    }
+                }
             },
         ),
         io::ErrorKind::IsADirectory => {

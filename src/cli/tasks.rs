@@ -77,7 +77,7 @@ pub fn compile<'a>(
 
 /// What only the encrypted engine cannot do is a warning for a program that another engine may run.
 pub fn as_warnings(diagnostics: &[Diagnostic]) -> Vec<Diagnostic> {
-    let only_encrypted = |d: &Diagnostic| d.code == "E0501";
+    let only_encrypted = |d: &Diagnostic| d.code.starts_with("E05");
     diagnostics
         .iter()
         .cloned()
