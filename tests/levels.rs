@@ -253,6 +253,23 @@ fn training_a_linear_model_needs_one_level_and_no_alignment() {
 }
 
 #[test]
+fn training_a_network_needs_one_level_and_no_alignment() {
+    for loss in ["cross_entropy", "one_vs_all", "mean_squared_error"] {
+        let text = format!(
+            "use std::{{conv2d, dense, relu, max_pool, flatten, {loss}}}
+             data mnist = idx(\"mnist\") {{ scale: unit, train: 6000, test: 1000 }}
+             model Cnn(x: [1, 28, 28]) -> [10] {{
+                 x |> conv2d(5, kernel: 5, stride: 2, pad: same) |> max_pool(2) |> relu
+                   |> flatten |> dense(100) |> relu |> dense(10)
+             }}
+             train Cnn on mnist {{ loss: {loss}, sgd: rate 0.125, batch: 128, epochs: 3 }}"
+        );
+        let typing = accepted(&text);
+        assert_eq!((loss, typing.depth, typing.alignments.len()), (loss, 1, 0));
+    }
+}
+
+#[test]
 fn linear_layers_in_a_row_need_as_many_levels() {
     // Forward two products; backward the gradient of the first weights is a product of a product.
     let text = LINEAR_LAYERS.replace(" |> dense(4)", "");
