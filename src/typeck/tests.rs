@@ -275,6 +275,9 @@ fn elaboration_is_bounded() {
         codes("fn f(x: [4]) -> [4] { let mut y = x\n unroll for i in 0..1000000000 { y = y + x }\n y }"),
         ["E0213"]
     );
+    let moved = "fn f(x: [8192, 4096]) { let mut y = x\n\
+        unroll for i in 0..9 { y = reshape(y, [1024 * 2^(i % 4), 32768 // 2^(i % 4)]) }\n y }";
+    assert_eq!(codes(moved), ["E0213"]);
     let nested: String = (1..200).map(|i| format!("fn f{i}(x: [4]) -> [4] {{ f{}(x) }}\n", i - 1)).collect();
     assert_eq!(codes(&format!("fn f0(x: [4]) -> [4] {{ x }}\n{nested}")).first(), Some(&"E0213"));
     let wide: String =
