@@ -17,10 +17,9 @@ fn label(diagnostic: &mut Diagnostic, span: Span, text: String) {
 pub(in crate::typeck) fn label_node(diagnostic: &mut Diagnostic, graph: &Graph, id: NodeId, text: &str) {
     let origin = &graph.node(id).origin;
     let text = if origin.derivative { format!("in the derivative of this: {text}") } else { text.to_owned() };
-    let (Some(inner), Some(outer)) = (origin.spans.first(), origin.spans.last()) else { return };
-    let own = origin.spans.iter().find(|span| span.file == outer.file).unwrap_or(outer);
-    label(diagnostic, *own, text);
-    if inner.file != outer.file {
+    let (Some(inner), Some(own)) = (origin.spans.first(), origin.user()) else { return };
+    label(diagnostic, own, text);
+    if inner.file != own.file {
         label(diagnostic, *inner, format!("which is this `{}`", graph.node(id).op.name()));
     }
 }
