@@ -286,3 +286,11 @@ fn elaboration_is_bounded() {
     let table: String = (1..40).map(|i| format!("lut f{i}(z) = f{0}(z) * f{0}(z + 1)\n", i - 1)).collect();
     assert_eq!(codes(&format!("lut f0(z) = z + z\n{table}")).first(), Some(&"E0213"));
 }
+
+#[test]
+fn a_flood_of_mistakes_is_cut_off() {
+    let text: String = (0..5000).map(|i| format!("let x{i} = y{i}\n")).collect();
+    let codes = codes(&text);
+    assert_eq!(codes.len(), 101);
+    assert_eq!((codes[0], codes[100]), ("E0201", "E0107"));
+}
