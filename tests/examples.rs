@@ -5,10 +5,10 @@ use std::path::Path;
 
 use hesn::data::{Dataset, Loader};
 use hesn::diagnostics::Sources;
-use hesn::plan::compile::{Settings, Training};
-use hesn::run::events::Unobserved;
+use hesn::plan::compile::{Evaluation, Settings, Training};
+use hesn::run::events::{ResultRecord, Unobserved};
 use hesn::run::train::{EngineKind, Outcome, RunOptions, train};
-use hesn::typeck::{Task, TrainTask, check};
+use hesn::typeck::{NoData, Task, TrainTask, check};
 
 fn load(program: &str) -> (TrainTask, std::sync::Arc<Dataset>) {
     let path = Path::new("examples").join(program);
@@ -68,4 +68,55 @@ fn digits_simulated_learn() {
 fn breast_cancer_encrypted_reaches_its_accuracy() {
     let done = run("breast_cancer.hes", RunOptions { compare: true, ..RunOptions::default() }).done;
     assert!(done.scores.test_accuracy.unwrap() >= 0.95);
+}
+
+fn evaluate(source: &str, engine: EngineKind) -> ResultRecord {
+    let mut sources = Sources::default();
+    let file = sources.add("test.hes", source);
+    let checked = check(&mut sources, file, &NoData);
+    assert!(!checked.has_errors(), "{:?}", checked.diagnostics);
+    let task = checked.program.unwrap().tasks.into_iter().find_map(|task| match task {
+        Task::Eval(task) => Some(*task),
+        _ => None,
+    });
+    let evaluation = Evaluation::compile(&task.unwrap(), Settings::default()).unwrap();
+    if let Err(diagnostics) = &evaluation.schedule {
+        panic!("{diagnostics:?}");
+    }
+    let options = RunOptions { engine, ..RunOptions::default() };
+    let record = hesn::run::evaluate::evaluate(&evaluation, &options, &Unobserved).unwrap();
+    println!("{record:?} alignments {:?}", evaluation.typing.alignments);
+    record
+}
+
+const TWO_PRODUCTS: &str = "
+fn two_products(x: bfv<2>[16], u: bfv<2>[16, 8], v: bfv<1>[8, 4]) -> bfv<0>[4] {
+    x @ u @ v
+}
+eval two_products(x: uniform(-1, 1), u: uniform(-1, 1), v: uniform(-1, 1))
+";
+
+#[test]
+fn two_products_in_a_row_evaluate_on_all_engines() {
+    for engine in [EngineKind::Clear, EngineKind::Simulate, EngineKind::Encrypted] {
+        let record = evaluate(TWO_PRODUCTS, engine);
+        assert_eq!(record.values.len(), 4);
+        assert!(record.max_error < 0.01, "{record:?}");
+    }
+}
+
+const ALIGNED: &str = "
+fn aligned(x: bfv<2>[4], u: bfv<2>[4, 4], v: bfv<1>[4, 4]) -> bfv<0>[4] {
+    let h = x @ u
+    h @ v + h
+}
+eval aligned(x: uniform(-1, 1), u: uniform(-1, 1), v: uniform(-1, 1))
+";
+
+#[test]
+fn an_alignment_is_counted_and_carried_out() {
+    for engine in [EngineKind::Simulate, EngineKind::Encrypted] {
+        let record = evaluate(ALIGNED, engine);
+        assert!(record.max_error < 0.01, "{record:?}");
+    }
 }

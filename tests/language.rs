@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hesn::diagnostics::{self, Severity, Sources, render};
-use hesn::typeck::levels::{self, LevelOptions};
-use hesn::typeck::{self, NoData, Task};
+use hesn::plan::check::diagnose;
+use hesn::typeck::{self, NoData};
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -30,14 +30,8 @@ fn problem(expected: Option<&str>, text: &str) -> Option<String> {
     let mut sources = Sources::default();
     let file = sources.add("example.hes", text);
     let mut checked = typeck::check(&mut sources, file, &NoData);
-    for task in checked.program.iter().flat_map(|program| &program.tasks) {
-        let (graph, result) = match task {
-            Task::Function(task) => (&task.graph, task.result),
-            Task::Eval(task) => (&task.graph, task.result),
-            Task::Train(_) => continue,
-        };
-        let levels = levels::solve(graph, &[result], &LevelOptions::from_table(false, None));
-        checked.diagnostics.extend(levels.err().into_iter().flatten());
+    if let Some(program) = &checked.program {
+        checked.diagnostics.extend(diagnose(program, None));
     }
     let shown: String = checked.diagnostics.iter().map(|d| render(d, &sources, false)).collect();
     match expected {

@@ -62,11 +62,11 @@ pub struct RunArgs {
     /// Train the clear engine beside it, on the client, and show both accuracies
     #[arg(long)]
     pub compare: bool,
-    /// Stop after N steps, in whatever epoch they end
+    /// Take N steps, whatever the program's epochs
     #[arg(long, value_name = "N")]
     pub steps: Option<NonZeroUsize>,
     /// Train for N epochs instead of what the program says
-    #[arg(long, value_name = "N", conflicts_with = "steps")]
+    #[arg(long, value_name = "N")]
     pub epochs: Option<NonZeroUsize>,
     /// Rules initial weights, shuffling and simulated noise; nothing secret
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -104,8 +104,8 @@ pub struct CheckArgs {
     /// Programs
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Show the type of every value: scheme, level, shape, range
-    #[arg(long)]
+    /// Show the type of every value: scheme, level and shape
+    #[arg(long, conflicts_with = "json")]
     pub types: bool,
     /// Print one JSON object per diagnostic
     #[arg(long)]

@@ -10,9 +10,14 @@ mod check;
 mod explain;
 mod format;
 mod interrupt;
+mod model_file;
 mod observe;
+mod plan;
+mod run;
 mod shell;
 mod source;
+mod summary;
+mod tasks;
 
 use std::process::ExitCode;
 
@@ -29,7 +34,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args, &shell),
         Command::Explain(args) => explain::run(args, &shell),
         Command::Bench(args) => bench::run(args, &shell),
-        Command::Run(_) | Command::Plan(_) => ExitCode::FAILURE,
+        Command::Run(args) => run::run(args, &shell),
+        Command::Plan(args) => plan::run(args, &shell),
     };
     if shell.intact() { status } else { ExitCode::FAILURE }
 }

@@ -30,28 +30,20 @@ struct Shown {
     /// Engine whose table has a head.
     headed: Option<String>,
     warnings: Vec<Diagnostic>,
-    /// The last record of a run.
-    last: Vec<Event>,
 }
 
 impl<'a> Observation<'a> {
     pub fn new(shell: &'a Shell, json: bool, interrupted: Arc<AtomicBool>) -> Self {
-        let shown = Shown {
-            bar: ProgressBar::hidden(),
-            counting: false,
-            headed: None,
-            warnings: Vec::new(),
-            last: Vec::new(),
-        };
+        let shown = Shown { bar: ProgressBar::hidden(), counting: false, headed: None, warnings: Vec::new() };
         let terminal = io::stderr().is_terminal();
         Self { shell, json, terminal, interrupted, shown: Mutex::new(shown) }
     }
 
-    /// Ends the display. Gives back the final records and the warnings that came meanwhile.
-    pub fn finish(self) -> (Vec<Event>, Vec<Diagnostic>) {
+    /// Ends the display. Gives back the warnings that came meanwhile.
+    pub fn finish(self) -> Vec<Diagnostic> {
         let shown = self.shown.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         shown.bar.finish_and_clear();
-        (shown.last, shown.warnings)
+        shown.warnings
     }
 
     /// A panic elsewhere does not matter to what is shown.
@@ -137,11 +129,8 @@ impl Observer for Observation<'_> {
         if self.json {
             self.shell.json(&event);
         }
-        let mut shown = self.shown();
-        match event {
-            Event::Epoch(record) => self.epoch(&mut shown, &record),
-            Event::Done(_) | Event::Result(_) => shown.last.push(event),
-            Event::Step(_) => {}
+        if let Event::Epoch(record) = event {
+            self.epoch(&mut self.shown(), &record);
         }
     }
 

@@ -171,6 +171,12 @@ impl Fusion<'_> {
             _ => None,
         };
         self.terms[id.index()] = Some(match fused {
+            // A table reads this sum: what else depends on it is a function of the sum, not of its parts.
+            Some(terms) if terms.small() && terms.parts.len() > 1 && self.is_read(id) => {
+                self.terms[id.index()] = Some(terms);
+                self.build(id)?;
+                Terms::root(id)
+            }
             Some(terms) if terms.small() => terms,
             _ => {
                 self.copy(id)?;
@@ -178,6 +184,10 @@ impl Fusion<'_> {
             }
         });
         Ok(())
+    }
+
+    fn is_read(&self, id: NodeId) -> bool {
+        self.old.users(id).iter().any(|user| matches!(self.old.node(*user).op, Op::Lut(_)))
     }
 
     /// Copies an operation that is no part of a fused function.

@@ -2,8 +2,9 @@
 //! batches are spread over the threads of the rayon pool that the caller has installed.
 
 use super::{
-    blind_rotation::{BlindRotation, Rotation},
+    blind_rotation::Rotation,
     error::HeError,
+    fourier::Aligned,
     keys::ServerKeys,
     lwe::{LweBig, LweSmall, extract_glwe},
     params::Profile,
@@ -11,7 +12,6 @@ use super::{
 };
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tfhe::core_crypto::prelude::{Fft, PolynomialSize};
 
 /// Inputs per pass over the bootstrap key. The key streams from memory; beyond sixteen the accumulators no
 /// longer fit the second-level cache.
@@ -133,12 +133,11 @@ impl ServerKeys {
             .zip(tables)
             .map(|(lwe, table)| modulus_switch(lwe, profile, table.outputs))
             .collect();
-        let mut accumulators = vec![0u64; batch.len() * glwe_words];
+        let mut accumulators = Aligned::new(0u64, batch.len() * glwe_words);
         for (glwe, table) in accumulators.chunks_exact_mut(glwe_words).zip(tables) {
             glwe[k * size..].copy_from_slice(&table.coefficients);
         }
-        let fft = Fft::new(PolynomialSize(size));
-        BlindRotation::new(profile, &fft).run(self.bootstrap.as_view().data(), &rotations, &mut accumulators);
+        self.bootstrap.rotate(&rotations, &mut accumulators);
         accumulators
             .chunks_exact(glwe_words)
             .zip(tables)

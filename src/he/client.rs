@@ -4,6 +4,7 @@
 //! (ChaCha for BFV, AES-CTR for TFHE). No function takes a seed.
 
 use super::{
+    blind_rotation::BootstrapKey,
     ciphertext::Ciphertext,
     error::{HeError, library},
     key_switch::KeySwitchKey,
@@ -156,7 +157,7 @@ impl ClientKey {
         RingSwitchKey::new(profile, &encryptions)
     }
 
-    fn bootstrap_key(&self, generator: &mut Generator) -> FourierLweBootstrapKeyOwned {
+    fn bootstrap_key(&self, generator: &mut Generator) -> BootstrapKey {
         let profile = self.profile();
         let pbs = profile.pbs;
         let (base_log, levels) = (
@@ -172,15 +173,7 @@ impl ClientKey {
             CiphertextModulus::new_native(),
             generator,
         );
-        let mut fourier = FourierLweBootstrapKey::new(
-            LweDimension(profile.n_lwe),
-            GlweSize(pbs.glwe_dimension + 1),
-            PolynomialSize(pbs.polynomial_size),
-            base_log,
-            levels,
-        );
-        par_convert_standard_lwe_bootstrap_key_to_fourier(&standard, &mut fourier);
-        fourier
+        BootstrapKey::new(profile, standard.as_ref())
     }
 
     /// Keys from s² to s, one for each level that a product can end at.

@@ -1,16 +1,15 @@
 //! What the server holds: evaluation keys, and nothing that decrypts.
 
 use super::{
-    error::HeError, key_switch::KeySwitchKey, packing::PackingKey, params::Profile, ring::Ring,
-    switch::RingSwitchKey,
+    blind_rotation::BootstrapKey, error::HeError, key_switch::KeySwitchKey, packing::PackingKey,
+    params::Profile, ring::Ring, switch::RingSwitchKey,
 };
 use std::sync::Arc;
-use tfhe::core_crypto::prelude::FourierLweBootstrapKeyOwned;
 
 /// The evaluation keys of one client, and the evaluator: its methods are the kernels.
 pub struct ServerKeys {
     pub(crate) ring: Arc<Ring>,
-    pub(crate) bootstrap: FourierLweBootstrapKeyOwned,
+    pub(crate) bootstrap: BootstrapKey,
     pub(crate) ring_switch: RingSwitchKey,
     pub(crate) packing: PackingKey,
     /// Indexed by the level of the product's result.
@@ -56,7 +55,7 @@ impl ServerKeys {
     /// Sizes of the keys in memory.
     pub fn bytes(&self) -> KeyBytes {
         KeyBytes {
-            bootstrap: size_of_val(self.bootstrap.as_view().data()),
+            bootstrap: self.bootstrap.bytes(),
             packing: self.packing.bytes(),
             ring_switch: self.ring_switch.bytes(),
             relinearisation: self.relinearisation.iter().map(KeySwitchKey::bytes).sum(),

@@ -20,6 +20,8 @@ pub mod client;
 #[cfg(feature = "server")]
 mod error;
 #[cfg(feature = "server")]
+mod fourier;
+#[cfg(feature = "server")]
 mod key_switch;
 #[cfg(feature = "server")]
 mod keys;

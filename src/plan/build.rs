@@ -267,16 +267,21 @@ impl Builder<'_> {
     ) -> Result<(usize, f64), Diagnostic> {
         let product = self.lowered.products[lowered].clone();
         let rms: Vec<f64> = product.sides.iter().map(|side| self.side_rms(side)).collect();
-        let expected = |side: &Side| match side {
-            Side::Leaf(form) => self.leaf_noise(form, 1.0),
-            Side::Product(_) => noise::packed_lut_error_units(self.profile),
-        };
-        let units = [expected(&product.sides[0]), expected(&product.sides[1])];
         // Least noise in the result for a given product of the amplitudes.
-        let left = match (units[0] > 0.0, units[1] > 0.0) {
-            (false, _) => 1.0,
-            (_, false) => amplitude,
-            _ => power_of_two((amplitude * units[0] * rms[1] / (units[1] * rms[0])).sqrt()),
+        let left = match &product.sides {
+            [Side::Leaf(left), Side::Leaf(right)] => {
+                let units = [self.leaf_noise(left, 1.0), self.leaf_noise(right, 1.0)];
+                match (units[0] > 0.0, units[1] > 0.0) {
+                    (false, _) => 1.0,
+                    (_, false) => amplitude,
+                    _ => power_of_two((amplitude * units[0] * rms[1] / (units[1] * rms[0])).sqrt()),
+                }
+            }
+            // In a row, every factor gets an equal share of the bits.
+            [left, right] => {
+                let (left, right) = (self.factors(left), self.factors(right));
+                power_of_two(amplitude.powf(left / (left + right)))
+            }
         };
         let amplitudes = [left, amplitude / left];
         let mut sides = [Source::Operand(0); 2];
@@ -334,6 +339,14 @@ impl Builder<'_> {
             noise,
         });
         Ok((self.products.len() - 1, noise))
+    }
+
+    /// Leaves that a side multiplies.
+    fn factors(&self, side: &Side) -> f64 {
+        match side {
+            Side::Leaf(_) => 1.0,
+            Side::Product(inner) => self.lowered.products[*inner].sides.iter().map(|s| self.factors(s)).sum(),
+        }
     }
 
     /// Error of a leaf in units of t when its look-ups are multiplied by `multiple` before packing.

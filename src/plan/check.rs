@@ -1,94 +1,119 @@
-//! Levels and ranges of a task's graph, as the plan needs them.
+//! Levels and ranges of a program's graphs: what the checker finds beyond names and shapes.
 
 use std::collections::HashMap;
 
+use super::compile::{Prepared, prepare_evaluation, prepare_function, prepare_training};
+use super::lower::RangeOf;
 use crate::diagnostics::Diagnostic;
-use crate::graph::{Graph, NodeId, Op, ParamId};
+use crate::graph::{Graph, NodeId, ParamId};
 use crate::he::params::Profile;
 use crate::typeck::levels::{self, LevelOptions, Typing};
-
-use super::initial::Architecture;
-use super::lower::RangeOf;
+use crate::typeck::ranges::{self, ArgumentSize, RangeOptions, Ranges};
+use crate::typeck::{LabelKind, Program, Task, TaskArgument, TrainTask};
 
 /// What the checker found.
 pub struct Checked {
-    pub ranges: RangeTable,
+    pub ranges: Ranges,
     pub typing: Typing,
 }
 
-/// Ranges by node and parameter.
-pub struct RangeTable {
-    sites: HashMap<NodeId, f64>,
-    params: Vec<f64>,
-    /// Where nothing else is known.
-    default: f64,
-}
-
-impl RangeOf for RangeTable {
+impl RangeOf for Ranges {
     fn site(&self, node: NodeId) -> f64 {
-        self.sites.get(&node).copied().unwrap_or(self.default)
+        self.site(node)
     }
 
     fn param(&self, param: ParamId) -> f64 {
-        self.params.get(param.index()).copied().unwrap_or(2.0)
+        self.param(param)
     }
 }
 
-pub fn check_training(
-    graph: &Graph,
-    gradients: &[NodeId],
-    architecture: &Architecture,
-    profile: Option<&Profile>,
-    strict: bool,
-) -> Result<Checked, Vec<Diagnostic>> {
-    let typing = levels::solve(graph, gradients, &LevelOptions::from_table(true, profile.map(|p| p.name)))?;
-    let _ = strict;
-    let mut sites = HashMap::new();
-    for id in graph.ids() {
-        let node = graph.node(id);
-        let range = if node.origin.derivative { 1.0 } else { 16.0 };
-        sites.insert(id, range);
-        if let Op::Ascribe(written) = &node.op
-            && let Some((low, high)) = written.range
-        {
-            let range = low.abs().max(high.abs()).log2().ceil().exp2();
-            sites.insert(id, range);
-            sites.insert(graph.operands(id)[0], range);
+/// Every error and warning about schemes, levels and ranges of a program.
+pub fn diagnose(program: &Program, profile: Option<&Profile>) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    for task in &program.tasks {
+        let checked = match task {
+            Task::Train(task) => {
+                prepare_training(task).and_then(|prepared| check_training(&prepared, task, profile))
+            }
+            Task::Eval(task) => prepare_evaluation(task)
+                .and_then(|(graph, outputs)| check_function(&graph, &outputs, &task.arguments, profile)),
+            Task::Function(task) => prepare_function(task)
+                .and_then(|(graph, outputs)| check_function(&graph, &outputs, &task.arguments, profile)),
+        };
+        let found = match checked {
+            Ok(checked) => checked.ranges.warnings,
+            Err(errors) => errors,
+        };
+        for diagnostic in found {
+            // Functions that several tasks use are checked with each of them.
+            if !diagnostics.contains(&diagnostic) {
+                diagnostics.push(diagnostic);
+            }
         }
     }
-    let params = graph
-        .params()
-        .iter()
-        .zip(&architecture.last)
-        .map(|(info, &last)| {
-            let he = (6.0 * (2.0 / info.fan_in.max(1) as f64).sqrt()).log2().ceil().exp2();
-            if architecture.linear {
-                2.0
-            } else if last {
-                2.0 * he
-            } else {
-                he
-            }
-        })
-        .collect();
-    Ok(Checked { ranges: RangeTable { sites, params, default: 16.0 }, typing })
+    diagnostics
 }
 
+fn plaintext_bits(profile: Option<&Profile>) -> u32 {
+    let usual = RangeOptions::default().plaintext_bits;
+    profile.map_or(usual, |profile| profile.ring.plaintext_bits)
+}
+
+/// Levels and ranges of the gradients of a training.
+pub fn check_training(
+    prepared: &Prepared,
+    task: &TrainTask,
+    profile: Option<&Profile>,
+) -> Result<Checked, Vec<Diagnostic>> {
+    let (graph, gradients) = (&prepared.step, &prepared.gradients);
+    let options = LevelOptions::from_table(true, profile.map(|p| p.name));
+    let typing = levels::solve(graph, gradients, &options)?;
+    if task.strict && !typing.alignments.is_empty() {
+        return Err(typing.alignment_errors(graph));
+    }
+    let options = RangeOptions {
+        input_rms: nominal_rms(task.input_range),
+        input: task.input_range,
+        label: match task.label_kind {
+            LabelKind::OneHot(_) | LabelKind::Binary => Some((0.0, 1.0)),
+            LabelKind::Number => None,
+        },
+        last: prepared.architecture.last.clone(),
+        linear: prepared.architecture.linear,
+        plaintext_bits: plaintext_bits(profile),
+        ..RangeOptions::default()
+    };
+    Ok(Checked { ranges: ranges::solve(graph, gradients, &options)?, typing })
+}
+
+/// Levels and ranges of a function; the sizes of its arguments are known where it is run.
 pub fn check_function(
     graph: &Graph,
     outputs: &[NodeId],
+    arguments: &[TaskArgument],
     profile: Option<&Profile>,
 ) -> Result<Checked, Vec<Diagnostic>> {
-    let typing = levels::solve(graph, outputs, &LevelOptions::from_table(false, profile.map(|p| p.name)))?;
-    let mut sites = HashMap::new();
-    for id in graph.ids() {
-        if let Op::Ascribe(written) = &graph.node(id).op
-            && let Some((low, high)) = written.range
-        {
-            let range = low.abs().max(high.abs()).log2().ceil().exp2();
-            sites.insert(id, range);
-            sites.insert(graph.operands(id)[0], range);
-        }
+    let options = LevelOptions::from_table(false, profile.map(|p| p.name));
+    let typing = levels::solve(graph, outputs, &options)?;
+    let sizes: HashMap<String, ArgumentSize> = arguments
+        .iter()
+        .filter_map(|argument| {
+            let range = argument.distribution?.range();
+            Some((argument.name.clone(), ArgumentSize { range, rms: nominal_rms(Some(range)) }))
+        })
+        .collect();
+    let options =
+        RangeOptions { arguments: sizes, plaintext_bits: plaintext_bits(profile), ..RangeOptions::default() };
+    Ok(Checked { ranges: ranges::solve(graph, outputs, &options)?, typing })
+}
+
+/// Nominal root mean square of values in an interval.
+pub fn nominal_rms(range: Option<(f64, f64)>) -> f64 {
+    match range {
+        // Standardised features lie within ±4 of one standard deviation each.
+        Some((low, high)) if low <= -3.9 && high >= 3.9 => 1.0,
+        Some((low, high)) if low >= 0.0 => high / 2.0,
+        Some((low, high)) => low.abs().max(high.abs()) / 2.0,
+        None => 1.0,
     }
-    Ok(Checked { ranges: RangeTable { sites, params: Vec::new(), default: 16.0 }, typing })
 }

@@ -6,9 +6,10 @@ use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId, ShapeError};
 use crate::he::params::{PROFILES, Profile};
 use crate::typeck::levels::Typing;
-use crate::typeck::{Batch, EvalTask, FunctionTask, TrainTask};
+use crate::typeck::{Batch, EvalTask, FunctionTask, TaskArgument, TrainTask};
 
 use super::build::{Nominal, Purpose, build};
+use super::check::{check_function, check_training, nominal_rms};
 use super::initial::Architecture;
 use super::lower::{Lowered, Lowering, Side};
 use super::schedule::Schedule;
@@ -44,6 +45,8 @@ pub struct Training {
 pub struct Evaluation {
     pub function: String,
     pub graph: Graph,
+    /// With the nodes of `graph`.
+    pub arguments: Vec<TaskArgument>,
     pub result: NodeId,
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
@@ -58,15 +61,37 @@ fn too_large(task: &str, error: &ShapeError) -> Vec<Diagnostic> {
     ]
 }
 
-/// Nominal root mean square of values in an interval.
-fn nominal_rms(range: Option<(f64, f64)>) -> f64 {
-    match range {
-        // Standardised features lie within ±4 of one standard deviation each.
-        Some((low, high)) if low <= -3.9 && high >= 3.9 => 1.0,
-        Some((low, high)) if low >= 0.0 => high / 2.0,
-        Some((low, high)) => low.abs().max(high.abs()) / 2.0,
-        None => 1.0,
-    }
+/// A training as graphs, before its schedule.
+pub struct Prepared {
+    /// The model and its loss, with biases joined to their weights, and the derivative.
+    pub forward: Graph,
+    pub logits: NodeId,
+    pub architecture: Architecture,
+    /// The gradients of one step, with fused tables.
+    pub step: Graph,
+    pub params: Vec<ParamId>,
+    pub gradients: Vec<NodeId>,
+}
+
+pub fn prepare_training(task: &TrainTask) -> Result<Prepared, Vec<Diagnostic>> {
+    let shape = |error: ShapeError| too_large(&task.model, &error);
+    let (mut forward, nodes) = task.graph.with_joined_biases(&[task.loss, task.logits]).map_err(shape)?;
+    let (loss, logits) = (nodes[0], nodes[1]);
+    let architecture = Architecture::of(&forward, logits);
+    let derivative = forward.differentiate(loss).map_err(shape)?;
+    let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.into_iter().unzip();
+    let (step, gradients) = forward.fused(&gradients).map_err(shape)?;
+    Ok(Prepared { forward, logits, architecture, step, params, gradients })
+}
+
+/// The graph of a function that is run, with fused tables, and its result in it.
+pub fn prepare_evaluation(task: &EvalTask) -> Result<(Graph, Vec<NodeId>), Vec<Diagnostic>> {
+    task.graph.fused(&[task.result]).map_err(|error| too_large(&task.function, &error))
+}
+
+/// The graph of a function that nothing runs, with fused tables, and its result in it.
+pub fn prepare_function(task: &FunctionTask) -> Result<(Graph, Vec<NodeId>), Vec<Diagnostic>> {
+    task.graph.fused(&[task.result]).map_err(|error| too_large(&task.name, &error))
 }
 
 impl Training {
@@ -75,21 +100,15 @@ impl Training {
     /// # Errors
     /// What the checker finds in the derivative. A program that only the encrypted engine cannot run is no error.
     pub fn compile(task: &TrainTask, samples: usize, settings: Settings) -> Result<Self, Vec<Diagnostic>> {
-        let shape = |error: ShapeError| too_large(&task.model, &error);
-        let (mut forward, nodes) = task.graph.with_joined_biases(&[task.loss, task.logits]).map_err(shape)?;
-        let (loss, logits) = (nodes[0], nodes[1]);
-        let architecture = Architecture::of(&forward, logits);
-        let derivative = forward.differentiate(loss).map_err(shape)?;
-        let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.into_iter().unzip();
-        let (step, gradients) = forward.fused(&gradients).map_err(shape)?;
+        let prepared = prepare_training(task)?;
         let batch = match task.batch.value {
             Batch::All => samples,
             Batch::Size(size) => size.min(samples.max(1)),
         };
         let rate = task.rate.value;
         let nominal = Nominal { input_rms: nominal_rms(task.input_range), argument_rms: HashMap::new() };
-        let checked =
-            super::check::check_training(&step, &gradients, &architecture, settings.profile, task.strict)?;
+        let checked = check_training(&prepared, task, settings.profile)?;
+        let Prepared { forward, logits, architecture, step, params, gradients } = prepared;
         let purpose = Purpose::Train { params: &params, rate };
         let schedule = schedule(&step, &gradients, &checked.ranges, batch, &nominal, &purpose, settings);
         Ok(Self {
@@ -116,7 +135,12 @@ impl Training {
 impl Evaluation {
     pub fn compile(task: &EvalTask, settings: Settings) -> Result<Self, Vec<Diagnostic>> {
         let shape = |error: ShapeError| too_large(&task.function, &error);
-        let (graph, outputs) = task.graph.fused(&[task.result]).map_err(shape)?;
+        let mut roots = vec![task.result];
+        roots.extend(task.arguments.iter().map(|argument| argument.node));
+        let (graph, mut outputs) = task.graph.fused(&roots).map_err(shape)?;
+        let nodes = outputs.split_off(1);
+        let arguments = task.arguments.iter().cloned().zip(nodes);
+        let arguments = arguments.map(|(argument, node)| TaskArgument { node, ..argument }).collect();
         let argument_rms = task
             .arguments
             .iter()
@@ -126,25 +150,19 @@ impl Evaluation {
             })
             .collect();
         let nominal = Nominal { input_rms: 0.5, argument_rms };
-        let checked = super::check::check_function(&graph, &outputs, settings.profile)?;
+        let checked = check_function(&graph, &outputs, &task.arguments, settings.profile)?;
         let range = super::lower::RangeOf::site(&checked.ranges, outputs[0]);
         let purpose = Purpose::Evaluate { ranges: &[range] };
         let schedule = schedule(&graph, &outputs, &checked.ranges, 1, &nominal, &purpose, settings);
         Ok(Self {
             function: task.function.clone(),
             result: outputs[0],
+            arguments,
             graph,
             schedule: schedule.map_err(|d| vec![d]),
             typing: checked.typing,
         })
     }
-}
-
-/// Checks a function that nothing runs: its schemes and levels.
-pub fn check_function(task: &FunctionTask, settings: Settings) -> Result<Typing, Vec<Diagnostic>> {
-    let shape = |error: ShapeError| too_large(&task.name, &error);
-    let (graph, outputs) = task.graph.fused(&[task.result]).map_err(shape)?;
-    Ok(super::check::check_function(&graph, &outputs, settings.profile)?.typing)
 }
 
 /// Products in a row that a lowered program needs.

@@ -4,7 +4,7 @@
 //! understands, and a [`report`] that says what it will cost before anything runs. Pure; knows no key and no data.
 
 mod build;
-mod check;
+pub mod check;
 pub mod compile;
 pub mod estimate;
 pub mod form;

@@ -21,7 +21,7 @@ pub enum Phase {
     Keys,
     /// The client encrypts its samples.
     Encrypt,
-    /// The server works on ciphertexts (or the engine that stands in for it).
+    /// The server works on ciphertexts, or the engine that stands in for it.
     Train,
     /// The client decrypts.
     Decrypt,
@@ -39,7 +39,7 @@ impl Phase {
             Phase::Plan => "planning",
             Phase::Keys => "client: making keys",
             Phase::Encrypt => "client: encrypting",
-            Phase::Train => "server: training on ciphertexts",
+            Phase::Train => "training",
             Phase::Decrypt => "client: decrypting",
             Phase::Evaluate => "client: testing",
             Phase::Compare => "client: training in the clear, for comparison",

@@ -8,7 +8,11 @@ pub mod client;
 pub mod events;
 
 #[cfg(feature = "client")]
+pub mod calibrate;
+#[cfg(feature = "client")]
 pub mod engine;
+#[cfg(feature = "client")]
+pub mod evaluate;
 #[cfg(feature = "client")]
 pub mod train;
 
@@ -18,4 +22,11 @@ pub fn peak_memory_bytes() -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kibibytes = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
     kibibytes.unwrap_or(0) * 1024
+}
+
+/// Memory that this machine can still give; `None` where the system does not tell.
+pub fn available_memory_bytes() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }

@@ -90,10 +90,17 @@ impl Length {
     }
 }
 
-struct Watched<'a> {
+/// Tells an observer how far an engine is.
+pub(super) struct Watched<'a> {
     observer: &'a dyn Observer,
     done: AtomicU64,
     total: u64,
+}
+
+impl<'a> Watched<'a> {
+    pub fn new(observer: &'a dyn Observer, total: u64) -> Self {
+        Self { observer, done: AtomicU64::new(0), total }
+    }
 }
 
 impl Watch for Watched<'_> {
@@ -171,7 +178,7 @@ pub fn train(
     let setup_seconds = began.elapsed().as_secs_f64();
     let scheduled = options.engine != EngineKind::Clear;
     let luts_per_step = if scheduled { schedule.map_or(0, Schedule::luts) as u64 } else { 0 };
-    let watch = Watched { observer, done: AtomicU64::new(0), total: luts_per_step * length.steps as u64 };
+    let watch = Watched::new(observer, luts_per_step * length.steps as u64);
 
     observer.phase(Phase::Train);
     let began = Instant::now();

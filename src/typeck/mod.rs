@@ -11,6 +11,7 @@ mod operations;
 mod options;
 mod primitives;
 mod program;
+pub mod ranges;
 mod scope;
 mod statements;
 mod stdlib;

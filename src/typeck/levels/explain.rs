@@ -1,11 +1,11 @@
 //! Diagnostics about schemes and levels: E0301 to E0305.
 
-use super::Depth;
 use super::constraints::{Bound, Conflict, Why};
+use super::{Alignment, Depth, is_product};
 use crate::diagnostics::{Diagnostic, Label, Span};
 use crate::graph::{Graph, NodeId, Op, Scheme, Written};
 
-/// Adds a label unless it is there already; only the first of a line's labels is of use to a reader.
+/// Adds a label unless it is there already.
 fn label(diagnostic: &mut Diagnostic, span: Span, text: String) {
     let label = Label { span, text };
     if !diagnostic.labels.contains(&label) {
@@ -13,17 +13,15 @@ fn label(diagnostic: &mut Diagnostic, span: Span, text: String) {
     }
 }
 
-/// Labels a node: the user's line first, then the line of the library that it stands on.
-fn label_node(diagnostic: &mut Diagnostic, graph: &Graph, id: NodeId, text: &str) {
+/// Labels a node: the innermost line of the user's own file, then the line of the library that it stands on.
+pub(in crate::typeck) fn label_node(diagnostic: &mut Diagnostic, graph: &Graph, id: NodeId, text: &str) {
     let origin = &graph.node(id).origin;
     let text = if origin.derivative { format!("in the derivative of this: {text}") } else { text.to_owned() };
-    match &*origin.spans {
-        [] => {}
-        [only] => label(diagnostic, *only, text),
-        [inner, .., user] => {
-            label(diagnostic, *user, text);
-            label(diagnostic, *inner, format!("which is this `{}`", graph.node(id).op.name()));
-        }
+    let (Some(inner), Some(outer)) = (origin.spans.first(), origin.spans.last()) else { return };
+    let own = origin.spans.iter().find(|span| span.file == outer.file).unwrap_or(outer);
+    label(diagnostic, *own, text);
+    if inner.file != outer.file {
+        label(diagnostic, *inner, format!("which is this `{}`", graph.node(id).op.name()));
     }
 }
 
@@ -32,6 +30,28 @@ fn written(graph: &Graph, id: NodeId) -> Option<&Written> {
         Op::Ascribe(written) => Some(written),
         _ => None,
     }
+}
+
+/// What a label says of a written type.
+fn fixes(written: &Written) -> String {
+    match written.level {
+        Some(level) if level.variable.is_none() => format!("level {} is written here", level.offset),
+        _ => "a level is written here".to_owned(),
+    }
+}
+
+/// Products in a row on the way from one value to another, within one scheme.
+fn products_between(graph: &Graph, from: NodeId, to: NodeId) -> i32 {
+    let mut count: Vec<Option<i32>> = vec![None; graph.len()];
+    count[from.index()] = Some(0);
+    for id in graph.ids().skip(from.index() + 1).take_while(|id| *id <= to) {
+        let longest = graph.operands(id).iter().filter_map(|o| count[o.index()]).max();
+        count[id.index()] = match &graph.node(id).op {
+            Op::Lut(_) | Op::Refresh | Op::Mul => None,
+            op => longest.map(|n| n + i32::from(is_product(op))),
+        };
+    }
+    count[to.index()].unwrap_or(0)
 }
 
 fn plural(count: i32, what: &str) -> String {
@@ -66,13 +86,15 @@ pub(super) fn too_deep(
     others: &[Depth],
 ) -> Diagnostic {
     let message = format!(
-        "level exhausted: this needs {depth} levels, the profile `{}` has {}",
-        allowed.profile, allowed.levels
+        "level exhausted: this needs {depth} levels, the {}profile `{}` has {}",
+        if others.is_empty() { "deepest " } else { "" },
+        allowed.profile,
+        allowed.levels
     );
     let mut diagnostic = Diagnostic::error("E0301", message);
     label_spent(&mut diagnostic, graph, chain, allowed.levels as i32);
     if let Some(written) = fixed_by.and_then(|id| written(graph, id)) {
-        label(&mut diagnostic, written.span, "this type asks for its level".to_owned());
+        label(&mut diagnostic, written.span, fixes(written));
     }
     let deeper = others.iter().find(|other| other.levels >= depth as usize);
     diagnostic.help(match deeper {
@@ -115,16 +137,13 @@ fn spent(bounds: &[Bound]) -> impl DoubleEndedIterator<Item = NodeId> {
 
 /// E0303
 fn loses_type(graph: &Graph, state: &crate::graph::LoopState, bounds: &[Bound]) -> Diagnostic {
-    let excess: i32 = bounds.iter().map(|bound| bound.gap).sum();
     let products: Vec<NodeId> = spent(bounds).rev().collect();
+    let lost = products_between(graph, state.before, state.after);
     let name = &state.name;
-    let message = if products.is_empty() {
+    let message = if lost == 0 {
         format!("this loop does not keep the type of `{name}`")
     } else {
-        format!(
-            "this loop does not keep the type of `{name}`: each time it loses {}",
-            plural(excess, "level")
-        )
+        format!("this loop does not keep the type of `{name}`: each time it loses {}", plural(lost, "level"))
     };
     let keyword = Span { end: state.span.end.min(state.span.start + 3), ..state.span };
     let mut diagnostic = Diagnostic::error("E0303", message)
@@ -136,7 +155,7 @@ fn loses_type(graph: &Graph, state: &crate::graph::LoopState, bounds: &[Bound]) 
         if let Why::Written(id) = bound.why
             && let Some(written) = written(graph, id)
         {
-            label(&mut diagnostic, written.span, "this type fixes a level".to_owned());
+            label(&mut diagnostic, written.span, fixes(written));
         }
     }
     diagnostic.help(format!(
@@ -155,7 +174,7 @@ fn exhausted(graph: &Graph, fixed: NodeId, levels: i32, bounds: &[Bound]) -> Dia
     let mut diagnostic = Diagnostic::error("E0301", message);
     label_spent(&mut diagnostic, graph, &products, levels);
     if let Some(written) = written(graph, fixed) {
-        label(&mut diagnostic, written.span, format!("level {levels} is written here"));
+        label(&mut diagnostic, written.span, fixes(written));
     }
     diagnostic.help(format!("write level {} there, or {MORE_LEVELS}", products.len()))
 }
@@ -214,7 +233,7 @@ fn mismatch(graph: &Graph, bounds: &[Bound]) -> Diagnostic {
         if let Some(written) = written(graph, id)
             && diagnostic.labels.iter().all(|known| known.span != written.span)
         {
-            label(&mut diagnostic, written.span, "this type fixes a level".to_owned());
+            label(&mut diagnostic, written.span, fixes(written));
         }
     }
     let products: Vec<NodeId> = bounds
@@ -286,5 +305,23 @@ pub(super) fn no_ckks(written: &Written) -> Diagnostic {
         .help(
         "leave the scheme out, and the checker chooses; or write `bfv<L>` for what products use and `tfhe` for what \
          functions use",
+    )
+}
+
+/// E0306
+pub(super) fn alignment(graph: &Graph, alignment: &Alignment) -> Diagnostic {
+    let message = format!(
+        "strict: a ciphertext is switched down from level {} to {} only to meet its partner",
+        alignment.from, alignment.to
+    );
+    let mut diagnostic = Diagnostic::error("E0306", message);
+    match alignment.user {
+        Some(user) => label_node(&mut diagnostic, graph, user, "the operands meet here"),
+        None => label_node(&mut diagnostic, graph, alignment.operand, "this gradient meets its weights"),
+    }
+    label_node(&mut diagnostic, graph, alignment.operand, &format!("this has level {}", alignment.from));
+    diagnostic.help(
+        "let both sides go through as many products, or one of them through a function (its result enters at any \
+         level); or take `strict` out",
     )
 }

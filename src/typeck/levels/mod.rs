@@ -15,6 +15,7 @@ use std::fmt;
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, LevelExpr, NodeId, Op, Scheme, Written};
 use constraints::{Solution, System, Var, Why};
+pub(super) use explain::label_node;
 
 /// Levels that a parameter profile offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +114,11 @@ pub struct Typing {
 }
 
 impl Typing {
+    /// An error for each alignment: what `strict` asks for.
+    pub fn alignment_errors(&self, graph: &Graph) -> Vec<Diagnostic> {
+        self.alignments.iter().map(|alignment| explain::alignment(graph, alignment)).collect()
+    }
+
     /// The deepest level at which a value is encrypted or packed for a use.
     pub fn entry_level(&self, id: NodeId) -> Option<u32> {
         let enters = |kind| matches!(kind, SwitchKind::Encrypt | SwitchKind::Pack);

@@ -1,0 +1,65 @@
+//! `--out`: the trained weights, and what new samples need before the model can be asked about them.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::data::{Dataset, Scaler};
+use crate::graph::unstack;
+use crate::plan::compile::Training;
+use crate::run::train::Outcome;
+
+#[derive(Serialize)]
+struct ModelFile<'a> {
+    /// Of this format.
+    version: u32,
+    model: &'a str,
+    /// Steps that made these weights.
+    steps: usize,
+    classes: &'a [String],
+    scaler: &'a Scaler,
+    parameters: Vec<Parameter<'a>>,
+}
+
+#[derive(Serialize)]
+struct Parameter<'a> {
+    name: &'a str,
+    shape: Vec<usize>,
+    /// Row-major.
+    values: &'a [f32],
+}
+
+/// Writes a new file first, so that an old one is whole until the new one is.
+pub fn write(path: &Path, training: &Training, outcome: &Outcome, data: &Dataset) -> io::Result<()> {
+    let parameters = training
+        .forward
+        .params()
+        .iter()
+        .zip(&outcome.params)
+        .flat_map(|(info, values)| unstack(info, values))
+        .map(|(name, shape, values)| Parameter { name, shape, values })
+        .collect();
+    let file = ModelFile {
+        version: 1,
+        model: &training.model,
+        steps: outcome.done.steps,
+        classes: &data.classes,
+        scaler: &data.scaler,
+        parameters,
+    };
+    let mut text = serde_json::to_vec_pretty(&file)?;
+    text.push(b'\n');
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(hidden);
+    let written = std::fs::File::create(&temporary)
+        .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}

@@ -1,0 +1,199 @@
+//! `hesn run`: every `train` of a program, from data to scores, and every `eval`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::args::{EngineName, RunArgs};
+use super::observe::Observation;
+use super::shell::Shell;
+use super::source::{self, Checked};
+use super::tasks::{self, Compiled};
+use super::{format, interrupt, model_file, summary};
+use crate::data::Dataset;
+use crate::diagnostics::{Diagnostic, Sources, Span};
+use crate::interp::EngineError;
+use crate::plan::compile::{Evaluation, Training};
+use crate::plan::estimate::{self, Costs, Extent};
+use crate::plan::schedule::Schedule;
+
+use crate::run::available_memory_bytes;
+use crate::run::evaluate::evaluate;
+use crate::run::train::{EngineKind, Length, RunError, RunOptions, train};
+use crate::typeck::{EvalTask, TrainTask};
+
+/// Why a run ends early.
+enum Stop {
+    /// Already reported.
+    Reported,
+    Interrupted,
+}
+
+pub fn run(args: &RunArgs, shell: &Shell) -> ExitCode {
+    if let Some(threads) = args.threads
+        && let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()
+    {
+        shell.note(&format!("error: {threads} threads cannot be started: {error}"));
+        return ExitCode::FAILURE;
+    }
+    let interrupted = match interrupt::watch() {
+        Ok(flag) => flag,
+        Err(error) => {
+            shell.note(&format!("warning: Ctrl-C will end the run at once: {error}"));
+            Arc::default()
+        }
+    };
+    let settings = match source::settings(&args.scheme) {
+        Ok(settings) => settings,
+        Err(diagnostic) => return fail(shell, &[diagnostic], &Sources::default()),
+    };
+    let checked = source::check(&args.file, settings);
+    shell.diagnostics(&checked.diagnostics, &checked.sources);
+    let Some(program) = &checked.program else { return ExitCode::FAILURE };
+    let job = Job { args, shell, checked: &checked, interrupted };
+    let mut ran = 0;
+    for task in &program.tasks {
+        let result = match tasks::compile(task, program, &checked, settings) {
+            Err(diagnostics) => Err(job.report(&diagnostics)),
+            Ok(Compiled::Checked) => continue,
+            Ok(Compiled::Train { task, training, data }) => job.train(task, &training, &data),
+            Ok(Compiled::Eval { task, evaluation }) => job.eval(task, &evaluation),
+        };
+        ran += 1;
+        match result {
+            Ok(()) => {}
+            Err(Stop::Reported) => return ExitCode::FAILURE,
+            Err(Stop::Interrupted) => return ExitCode::from(interrupt::STATUS),
+        }
+    }
+    if ran == 0 {
+        return fail(shell, &[source::nothing_to_run(&args.file)], &checked.sources);
+    }
+    ExitCode::SUCCESS
+}
+
+fn fail(shell: &Shell, diagnostics: &[Diagnostic], sources: &Sources) -> ExitCode {
+    shell.diagnostics(diagnostics, sources);
+    ExitCode::FAILURE
+}
+
+/// What all tasks of a program share.
+struct Job<'a> {
+    args: &'a RunArgs,
+    shell: &'a Shell,
+    checked: &'a Checked,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Job<'_> {
+    fn report(&self, diagnostics: &[Diagnostic]) -> Stop {
+        self.shell.diagnostics(diagnostics, &self.checked.sources);
+        Stop::Reported
+    }
+
+    fn options(&self) -> RunOptions {
+        RunOptions {
+            engine: match self.args.engine {
+                EngineName::Encrypted => EngineKind::Encrypted,
+                EngineName::Simulate => EngineKind::Simulate,
+                EngineName::Clear => EngineKind::Clear,
+            },
+            steps: self.args.steps.map(usize::from),
+            epochs: self.args.epochs.map(usize::from),
+            seed: self.args.seed,
+            compare: self.args.compare,
+        }
+    }
+
+    /// Runs with a display, which it takes down.
+    fn watched<T>(
+        &self,
+        name: &str,
+        span: Span,
+        run: impl FnOnce(&Observation<'_>) -> Result<T, RunError>,
+    ) -> Result<T, Stop> {
+        let observation = Observation::new(self.shell, self.args.json, self.interrupted.clone());
+        let result = run(&observation);
+        self.shell.diagnostics(&observation.finish(), &self.checked.sources);
+        match result {
+            Ok(done) => Ok(done),
+            Err(RunError::Engine(EngineError::Cancelled)) => {
+                self.shell.note("interrupted");
+                Err(Stop::Interrupted)
+            }
+            Err(error) => {
+                let diagnostic = Diagnostic::error("E0615", format!("the run of `{name}` failed: {error}"))
+                    .label(span, "while running this")
+                    .help("`hesn plan` shows what the run needs");
+                Err(self.report(&[diagnostic]))
+            }
+        }
+    }
+
+    fn train(&self, task: &TrainTask, training: &Training, data: &Dataset) -> Result<(), Stop> {
+        let options = self.options();
+        if options.engine != EngineKind::Clear {
+            let schedule = self.schedule(&training.schedule)?;
+            let steps = Length::of(training, data.train.len, &options).steps;
+            let samples = data.train.len.min(steps.saturating_mul(training.batch));
+            self.check_memory(&task.model, task.span, schedule, Extent { steps, samples })?;
+        }
+        let outcome = self.watched(&task.model, task.span, |observer| {
+            train(training, task.batch.value, data, &options, observer)
+        })?;
+        if let Some(path) = &self.args.out {
+            model_file::write(path, training, &outcome, data).map_err(|error| {
+                let message = format!("the weights cannot be written to {}: {error}", path.display());
+                let help = "give `--out` a path in a folder that exists and that you may write to";
+                self.report(&[Diagnostic::error("E0617", message).help(help)])
+            })?;
+        }
+        if outcome.interrupted {
+            self.shell.note(&format!("interrupted after {} steps", outcome.done.steps));
+            return Err(Stop::Interrupted);
+        }
+        if !self.args.json {
+            self.shell.print(&summary::training(&outcome.done, &data.name));
+        }
+        Ok(())
+    }
+
+    fn eval(&self, task: &EvalTask, evaluation: &Evaluation) -> Result<(), Stop> {
+        let options = self.options();
+        let span = task.span;
+        if options.engine != EngineKind::Clear {
+            let schedule = self.schedule(&evaluation.schedule)?;
+            self.check_memory(&evaluation.function, span, schedule, Extent { steps: 1, samples: 1 })?;
+        }
+        let record =
+            self.watched(&evaluation.function, span, |observer| evaluate(evaluation, &options, observer))?;
+        if !self.args.json {
+            self.shell.print(&summary::evaluation(&record));
+        }
+        Ok(())
+    }
+
+    /// The schedule, or why the encrypted engine cannot run the program.
+    fn schedule<'s>(&self, schedule: &'s Result<Schedule, Vec<Diagnostic>>) -> Result<&'s Schedule, Stop> {
+        schedule.as_ref().map_err(|diagnostics| self.report(diagnostics))
+    }
+
+    /// Refuses what the memory will not hold.
+    fn check_memory(&self, name: &str, span: Span, schedule: &Schedule, extent: Extent) -> Result<(), Stop> {
+        if self.args.engine != EngineName::Encrypted {
+            return Ok(());
+        }
+        let costs = Costs::typical(schedule.profile, rayon::current_num_threads());
+        let needed = estimate::report(name, schedule, &costs, extent, 0).memory_bytes as u64;
+        let source = if self.args.memory.is_some() { "`--memory` allows" } else { "this machine has free" };
+        let limit = self.args.memory.or_else(available_memory_bytes).filter(|&limit| needed > limit);
+        let Some(limit) = limit else { return Ok(()) };
+        let message = format!(
+            "running `{name}` needs about {}, but {source} {}",
+            format::bytes(needed as f64),
+            format::bytes(limit as f64)
+        );
+        let help = "take a smaller batch, fewer samples (`train: N` in the data) or a smaller model";
+        Err(self.report(&[Diagnostic::error("E0616", message).label(span, "too large").help(help)]))
+    }
+}
