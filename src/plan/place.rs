@@ -1,6 +1,7 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::layout::{Layout, is_clean, meetings, support};
 use super::lower::{Product, Side};
@@ -106,10 +107,9 @@ impl Placer<'_> {
             }
         }
         for label in labels {
-            if !classes.contains_key(&(at, label)) {
+            if let Entry::Vacant(class) = classes.entry((at, label)) {
                 self.sizes.push(product.sizes.get(&label).copied().unwrap_or(1));
-                classes.insert((at, label), self.sizes.len() - 1);
-                order.push(self.sizes.len() - 1);
+                order.push(*class.insert(self.sizes.len() - 1));
             }
         }
         order
@@ -131,7 +131,7 @@ impl Placer<'_> {
         let mut sides = Vec::new();
         let mut supports = Vec::new();
         let mut inner = [None, None];
-        for k in 0..2 {
+        for (k, inner) in inner.iter_mut().enumerate() {
             let own_sign = |label: u8| match contracted.contains(&label) {
                 true if k == minus => -1,
                 true => 1,
@@ -158,7 +158,7 @@ impl Placer<'_> {
                     let (placed, support) = self.build(*next, classes, &wanted, own_sample)?;
                     supports.push(support);
                     sides.push(placed.result.clone());
-                    inner[k] = Some(Box::new(placed));
+                    *inner = Some(Box::new(placed));
                 }
             }
         }
