@@ -8,10 +8,11 @@ use crate::he::params::{PROFILES, Profile};
 use crate::typeck::levels::Typing;
 use crate::typeck::{Batch, EvalTask, FunctionTask, TaskArgument, TrainTask};
 
-use super::build::{Nominal, Purpose, build};
+use super::build::{Purpose, build};
 use super::check::{check_function, check_training, nominal_rms};
 use super::initial::Architecture;
 use super::lower::{Lowered, Lowering, Side};
+use super::nominal::Nominal;
 use super::schedule::Schedule;
 
 /// What a user may set from outside the program.

@@ -5,12 +5,15 @@ use std::time::Instant;
 
 use crate::data::batches::Batches;
 use crate::data::{Dataset, Labels, Samples};
+use crate::diagnostics::Diagnostic;
+use crate::graph::Op;
 use crate::he::HeError;
 use crate::interp::clear::{self, ClearEngine};
 use crate::interp::simulate::SimulateEngine;
-use crate::interp::{Batch, Engine, EngineError, Watch};
+use crate::interp::{Batch, Engine, EngineError, Excess, Watch};
 use crate::plan::compile::Training;
 use crate::plan::estimate::ParametersReport;
+use crate::plan::lower::locate;
 use crate::plan::schedule::Schedule;
 use crate::typeck::Batch as BatchSize;
 
@@ -231,6 +234,9 @@ pub fn train(
     observer.phase(Phase::Decrypt);
     let params = params(training, &mut *engine, &initial)?;
     let name = engine.name().to_owned();
+    if let Some(schedule) = schedule {
+        excess_warnings(training, schedule, engine.excesses()).into_iter().for_each(|w| observer.warn(w));
+    }
     drop(engine);
     observer.phase(Phase::Evaluate);
     let scores = scores(training, data, &params)?;
@@ -259,6 +265,43 @@ pub fn train(
         observer.event(Event::Done(done.clone()));
     }
     Ok(Outcome { params, done, interrupted })
+}
+
+/// Fraction of the look-ups of a site beyond its range from which a user is told.
+const NOTABLE_EXCESS: f64 = 1e-3;
+
+/// Where simulated values left the range of their table.
+fn excess_warnings(training: &Training, schedule: &Schedule, excesses: &[Excess]) -> Vec<Diagnostic> {
+    let notable = |e: &Excess| e.beyond as f64 > NOTABLE_EXCESS * e.lookups as f64;
+    schedule
+        .sites
+        .iter()
+        .zip(excesses)
+        .filter(|(_, excess)| notable(excess))
+        .map(|(site, excess)| {
+            let node = training.step.node(site.node);
+            let (what, help) = match &node.op {
+                Op::Param(param) => {
+                    let name = &training.step.param_info(*param).name;
+                    (
+                        format!("the weights `{name}`"),
+                        "lower the rate, or start them nearer to where they end",
+                    )
+                }
+                op => {
+                    (format!("the input of `{}`", op.name()), "widen it: write `in -32..32` after its type")
+                }
+            };
+            let message = format!(
+                "{what} left the range ±{} in {} of {} simulated look-ups",
+                (site.range * 1000.0).round() / 1000.0,
+                excess.beyond,
+                excess.lookups
+            );
+            locate(Diagnostic::warning("W0402", message), &node.origin.spans, "read by a table here")
+                .help(help)
+        })
+        .collect()
 }
 
 fn clear_engine(training: &Training, params: Vec<Vec<f32>>) -> ClearEngine {
