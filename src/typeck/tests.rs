@@ -130,7 +130,7 @@ fn gradient(loss: &str, logits: &[f64], label: &[f64]) -> Vec<f64> {
                 }
                 out
             }
-            Op::Ascribe(_) | Op::BatchSum => operands[0].clone(),
+            Op::Ascribe(_) | Op::Refresh | Op::BatchSum => operands[0].clone(),
             other => panic!("{other:?}"),
         });
     }
