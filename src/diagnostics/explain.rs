@@ -9,7 +9,7 @@ macro_rules! pages {
 
 // Every code that the program uses has a page in docs/errors, and stands here.
 pages! {
-    "E0101" "E0102" "E0103" "E0104" "E0105" "E0106"
+    "E0101" "E0102" "E0103" "E0104" "E0105" "E0106" "E0107"
     "E0201" "E0202" "E0203" "E0204" "E0205" "E0206" "E0207" "E0208" "E0209" "E0210"
     "E0211" "E0212" "E0213" "E0214" "E0215" "E0216" "E0217" "E0218" "E0219" "E0220"
     "E0301" "E0302" "E0303" "E0304" "E0305" "E0306"

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::MAX_DIAGNOSTICS;
 use super::primitives::INITS;
 use super::scope::{Definition, Scope};
 use crate::diagnostics::{Diagnostic, FileId, Span, suggest};
@@ -254,6 +255,10 @@ impl<'a> Names<'a, '_> {
     }
 
     fn unknown(&mut self, name: &str, span: Span) {
+        // Looking for what was meant takes time for each.
+        if self.errors.len() > MAX_DIAGNOSTICS {
+            return;
+        }
         self.errors.push(unknown_name(
             name,
             span,

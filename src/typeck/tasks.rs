@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::MAX_DIAGNOSTICS;
 use super::call::Given;
 use super::data_spec::{DataCatalog, DataSpec, Outcome, Schema, Spanned};
 use super::elaborate::{Elaborator, Frame, Reported};
@@ -34,6 +35,9 @@ pub fn program(
         }
     }
     for item in &module.items {
+        if tasks.errors.len() >= MAX_DIAGNOSTICS {
+            break;
+        }
         match item {
             Item::Train(train) => {
                 tasks.used.insert(&train.model.value);
@@ -51,6 +55,9 @@ pub fn program(
         }
     }
     for item in &module.items {
+        if tasks.errors.len() >= MAX_DIAGNOSTICS {
+            break;
+        }
         match item {
             Item::Callable(callable) if !tasks.used.contains(callable.name.value.as_str()) => {
                 if let Some(Ok(task)) = tasks.function(callable) {
