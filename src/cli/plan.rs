@@ -14,7 +14,8 @@ use crate::graph::{Graph, show_shape};
 use crate::he::params::Profile;
 use crate::plan::estimate::{self, Costs, Extent, Report};
 use crate::run::calibrate;
-use crate::run::train::{Length, RunOptions};
+use crate::run::options::RunOptions;
+use crate::run::train::Length;
 
 pub fn run(args: &PlanArgs, shell: &Shell) -> ExitCode {
     match plan(args, shell) {

@@ -19,7 +19,8 @@ use crate::plan::schedule::Schedule;
 
 use crate::run::available_memory_bytes;
 use crate::run::evaluate::evaluate;
-use crate::run::train::{EngineKind, Length, RunError, RunOptions, train};
+use crate::run::options::{EngineKind, RunError, RunOptions};
+use crate::run::train::{Length, train};
 use crate::typeck::{EvalTask, TrainTask};
 
 /// Why a run ends early.

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod lower;
 mod nominal;
 mod place;
+mod prepare;
 pub mod schedule;
 mod stages;
 

@@ -1,16 +1,14 @@
 //! A training run from data to scores: the client's steps and the server's, in one process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::data::batches::Batches;
 use crate::data::{Dataset, Labels, Samples};
 use crate::diagnostics::Diagnostic;
 use crate::graph::Op;
-use crate::he::HeError;
 use crate::interp::clear::{self, ClearEngine};
 use crate::interp::simulate::SimulateEngine;
-use crate::interp::{Batch, Engine, EngineError, Excess, Watch};
+use crate::interp::{Batch, Engine, EngineError, Excess};
 use crate::plan::compile::Training;
 use crate::plan::estimate::ParametersReport;
 use crate::plan::lower::locate;
@@ -18,50 +16,8 @@ use crate::plan::schedule::Schedule;
 use crate::typeck::Batch as BatchSize;
 
 use super::engine::EncryptedEngine;
-use super::events::{DoneRecord, EpochRecord, Event, Observer, Phase, Progress, Scores, StepRecord};
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineKind {
-    #[default]
-    Encrypted,
-    Simulate,
-    Clear,
-}
-
-impl EngineKind {
-    pub const ALL: [(EngineKind, &'static str); 3] = [
-        (EngineKind::Encrypted, "encrypted"),
-        (EngineKind::Simulate, "simulate"),
-        (EngineKind::Clear, "clear"),
-    ];
-
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RunOptions {
-    pub engine: EngineKind,
-    /// Ends after so many steps.
-    pub steps: Option<usize>,
-    /// In the place of the program's number of epochs.
-    pub epochs: Option<usize>,
-    /// Rules initial weights, shuffling and simulated noise; nothing secret.
-    pub seed: u64,
-    /// Trains the clear engine beside it, on the client.
-    pub compare: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error("{0}")]
-    Keys(#[from] HeError),
-    #[error("{0}")]
-    Engine(#[from] EngineError),
-    #[error("{0}")]
-    Data(String),
-}
+use super::events::{DoneRecord, EpochRecord, Event, Observer, Phase, Scores, StepRecord};
+use super::options::{EngineKind, Rows, RunError, RunOptions, Watched};
 
 /// What a run leaves.
 pub struct Outcome {
@@ -90,50 +46,6 @@ impl Length {
             None => epochs * steps_per_epoch,
         };
         Self { steps_per_epoch, steps, epochs: steps.div_ceil(steps_per_epoch) }
-    }
-}
-
-/// Tells an observer how far an engine is.
-pub(super) struct Watched<'a> {
-    observer: &'a dyn Observer,
-    done: AtomicU64,
-    total: u64,
-}
-
-impl<'a> Watched<'a> {
-    pub fn new(observer: &'a dyn Observer, total: u64) -> Self {
-        Self { observer, done: AtomicU64::new(0), total }
-    }
-}
-
-impl Watch for Watched<'_> {
-    fn luts(&self, done: u64) {
-        let done = self.done.fetch_add(done, Ordering::Relaxed) + done;
-        self.observer.progress(Progress { done, total: self.total });
-    }
-
-    fn cancelled(&self) -> bool {
-        self.observer.cancelled()
-    }
-}
-
-/// One batch's rows, gathered.
-pub struct Rows {
-    index: usize,
-    size: usize,
-    features: Vec<f32>,
-    labels: Vec<f32>,
-}
-
-impl Rows {
-    pub fn batch(&self) -> Batch<'_> {
-        Batch {
-            index: self.index,
-            size: self.size,
-            features: &self.features,
-            labels: &self.labels,
-            arguments: None,
-        }
     }
 }
 
