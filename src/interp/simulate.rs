@@ -132,7 +132,7 @@ impl<'a> SimulateEngine<'a> {
                 self.excesses[site].lookups += 1;
                 self.excesses[site].beyond += u64::from(sign < 0.0);
                 for (table, out) in step.tables.iter().zip(&mut out) {
-                    let value = sign * (table.expr.eval(x * step.range) - table.centre) * table.amplitude;
+                    let value = sign * table.value(x * step.range) * table.amplitude;
                     out.push(value + self.gauss(output_noise) + table.centre * table.amplitude);
                 }
             }

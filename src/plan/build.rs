@@ -458,16 +458,7 @@ impl Builder<'_> {
                 constant,
                 range,
                 amplitude: self.t() / (4.0 * range),
-                tables: site
-                    .functions
-                    .iter()
-                    .map(|f| Table {
-                        name: f.name.clone(),
-                        centre: (f.expr.eval(range) + f.expr.eval(-range)) / 2.0,
-                        expr: f.expr.clone(),
-                        amplitude: 0.0,
-                    })
-                    .collect(),
+                tables: site.functions.iter().map(|f| Table::new(&f.name, &f.expr, range)).collect(),
                 elements: site.elements,
                 per_sample: site.per_sample,
                 input_error: 2.0 * (switches + operand_noise).sqrt(),

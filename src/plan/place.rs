@@ -291,11 +291,9 @@ mod tests {
                     proptest::prop_assert_eq!(read(&backward.result, &g, s, j), want);
                 }
             }
-            for j in 0..n {
-                for l in 0..m {
-                    let want: i64 = (0..samples).map(|s| x[s][j] * delta[s][l]).sum();
-                    proptest::prop_assert_eq!(read(&gradient.result, &outer, 0, j * m + l), want);
-                }
+            for element in 0..n * m {
+                let want: i64 = (0..samples).map(|s| x[s][element / m] * delta[s][element % m]).sum();
+                proptest::prop_assert_eq!(read(&gradient.result, &outer, 0, element), want);
             }
         }
 
