@@ -228,6 +228,7 @@ impl<'a> Elaborator<'a, '_> {
     /// Binds the arguments and elaborates the body. Values that are known now come first, since shapes may need
     /// them: `units` of `[n, units]`.
     fn body(&mut self, callee: &'a Callable, places: Vec<Option<Given<'a>>>, call: Span) -> Evaluated<'a> {
+        self.applied.insert(callee.name.span);
         let name = callee.name.value.as_str();
         let mut frame = Frame::new(callee.span.file, callee.kind != CallableKind::Fn);
         let mut later = Vec::new();

@@ -1,6 +1,6 @@
 //! The state of an elaboration: the graph that grows, where in the program it is, and what was wrong.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::scope::Scope;
 use super::value::Value;
@@ -74,6 +74,8 @@ pub struct Elaborator<'a, 's> {
     pub path: Vec<String>,
     /// How often a layer appeared at a path.
     pub instances: HashMap<String, usize>,
+    /// Callables that were elaborated, by where their names are declared.
+    pub applied: HashSet<Span>,
     /// Constants of the file that have their value, by where they are declared.
     pub constants: HashMap<Span, Value<'a>>,
     depth: usize,
@@ -93,6 +95,7 @@ impl<'a, 's> Elaborator<'a, 's> {
             calls: Vec::new(),
             path: Vec::new(),
             instances: HashMap::new(),
+            applied: HashSet::new(),
             constants: HashMap::new(),
             depth: 0,
             rounds: 0,

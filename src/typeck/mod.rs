@@ -59,12 +59,12 @@ fn check_all(sources: &mut Sources, file: FileId, catalog: &dyn DataCatalog) -> 
         // Names that a broken line would have declared must not be reported as unknown.
         return Checked { program: None, diagnostics };
     }
-    names::check(&module, &scope, file, &mut diagnostics);
+    let called = names::check(&module, &scope, file, &mut diagnostics);
     let mut checked = Checked { program: None, diagnostics };
     if checked.has_errors() {
         return checked;
     }
-    let program = tasks::program(&module, &scope, catalog, &mut checked.diagnostics);
+    let program = tasks::program(&module, &scope, &called, catalog, &mut checked.diagnostics);
     checked.program = Some(program).filter(|_| !checked.has_errors());
     checked
 }

@@ -9,7 +9,13 @@ use super::scope::{Definition, Scope};
 use crate::diagnostics::{Diagnostic, FileId, Span, suggest};
 use crate::parser::ast::*;
 
-pub fn check(module: &Module, scope: &Scope<'_>, file: FileId, errors: &mut Vec<Diagnostic>) {
+/// Gives the names that callables, tables and constants use.
+pub fn check<'a>(
+    module: &'a Module,
+    scope: &Scope<'a>,
+    file: FileId,
+    errors: &mut Vec<Diagnostic>,
+) -> HashSet<&'a str> {
     let mut names =
         Names { scope, file, locals: Vec::new(), words: HashSet::new(), calls: Vec::new(), errors };
     let mut edges: Edges<'_> = HashMap::new();
@@ -46,6 +52,7 @@ pub fn check(module: &Module, scope: &Scope<'_>, file: FileId, errors: &mut Vec<
         edges.entry(&name.value).or_insert_with(|| std::mem::take(&mut names.calls));
     }
     recursion(&edges, errors);
+    edges.values().flatten().map(|(name, _)| *name).collect()
 }
 
 type Edges<'a> = HashMap<&'a str, Vec<(&'a str, Span)>>;

@@ -314,3 +314,23 @@ fn functions_of_scalars_work_in_tables() {
     let value = table.unwrap().expr.eval(2.0);
     assert!((value - (4.0 + 1.0 / (1.0 + (-2f64).exp()))).abs() < 1e-12, "{value}");
 }
+
+#[test]
+fn functions_are_checked_once_where_they_are_called() {
+    let program = program(
+        "fn helper(x: [4] in 0..1) -> [4] { x + 1 }\n\
+         fn outer(x: [4]) -> [4] { helper(x * 0.5) }\n\
+         fn alone(x: [4]) -> [4] { x }\n\
+         fn open(x: [n]) -> [n] { only_here(x) }\n\
+         fn only_here(x: [4]) -> [4] { x }\n",
+    );
+    let names: Vec<_> = program
+        .tasks
+        .iter()
+        .map(|task| match task {
+            Task::Function(task) => task.name.as_str(),
+            _ => "",
+        })
+        .collect();
+    assert_eq!(names, ["outer", "alone", "only_here"]);
+}
