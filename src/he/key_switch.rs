@@ -10,6 +10,7 @@ use super::{
     ring::{Representation, Ring},
 };
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
+use pulp::Arch;
 use std::sync::Arc;
 
 /// Encryptions under the ring's key of P·gᵢ·f, f the polynomial to switch from, gᵢ the i-th CRT base of the level, P the
@@ -70,6 +71,7 @@ impl KeySwitchKey {
         let coefficients = polynomial.coefficients();
         let residues =
             coefficients.as_slice().ok_or_else(|| library(DOING)("coefficients are not contiguous"))?;
+        let arch = Arch::new();
         let mut sums = vec![0u64; stride];
         let mut transform = vec![0u64; degree];
         let digits = residues.chunks_exact(degree).zip(self.words.chunks_exact(stride));
@@ -81,10 +83,12 @@ impl KeySwitchKey {
                 let q = plan.modulus();
                 // The primes have one size, so that a centred digit is smaller than each of them: x stays, and
                 // x − own becomes x − own + q.
-                for (word, &x) in transform.iter_mut().zip(row) {
-                    let wrap = if x > own / 2 { q.wrapping_sub(own) } else { 0 };
-                    *word = x.wrapping_add(wrap);
-                }
+                arch.dispatch(|| {
+                    for (word, &x) in transform.iter_mut().zip(row) {
+                        let wrap = if x > own / 2 { q.wrapping_sub(own) } else { 0 };
+                        *word = x.wrapping_add(wrap);
+                    }
+                });
                 plan.fwd(&mut transform);
                 let at = prime * degree..(prime + 1) * degree;
                 plan.mul_accumulate(&mut sum0[at.clone()], &transform, &key0[at.clone()]);

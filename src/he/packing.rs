@@ -14,12 +14,15 @@ use super::{
     ring::{Representation, Ring},
 };
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
+use pulp::Arch;
 use rayon::prelude::*;
 use std::sync::Arc;
 use tfhe_ntt::prime64::Plan;
 
-/// Mask words that are gathered at once: two cache lines of every LWE.
-const BLOCK: usize = 16;
+/// Mask words that are gathered at once: 2 KB of every LWE, which a processor reads ahead.
+const BLOCK: usize = 256;
+/// Rounded words of a cache line.
+const LANES: usize = 16;
 /// Packs that share a pass over the key; their accumulators stay in the second-level cache.
 const PACKS_PER_PASS: usize = 4;
 
@@ -53,6 +56,7 @@ pub(crate) struct PackingKey {
 /// A pack being made: its LWEs' bodies modulo t, centred, at their coefficients.
 struct Job<'a> {
     entries: &'a [PackEntry<'a>],
+    coefficients: Vec<usize>,
     body: Vec<i64>,
 }
 
@@ -79,29 +83,37 @@ impl PackingKey {
     /// Σ over the key bits in `range` of digit polynomial times key, for each job: c0 then c1, prime after prime, in
     /// the transform domain.
     fn dot(&self, jobs: &[Job<'_>], range: std::ops::Range<usize>) -> Vec<Vec<u64>> {
+        Arch::new().dispatch(|| self.dot_vectorised(jobs, range))
+    }
+
+    /// Inlined, so that it is compiled for the vector unit of the CPU at hand.
+    #[inline(always)]
+    fn dot_vectorised(&self, jobs: &[Job<'_>], range: std::ops::Range<usize>) -> Vec<Vec<u64>> {
         let profile = self.ring.profile;
         let (degree, primes, digits) = (self.ring.degree(), self.plans().len(), profile.packing_digits);
         let stride = 2 * primes * degree;
         let mut sums = vec![vec![0u64; stride]; jobs.len()];
-        let mut column = vec![0i64; degree];
         let mut transform = vec![0u64; degree];
-        let mut blocks: Vec<Vec<i64>> = jobs.iter().map(|j| vec![0; BLOCK * j.entries.len()]).collect();
+        // A job's coefficients stay the same, so that its column is zeroed once.
+        let mut columns = vec![vec![0i32; degree]; jobs.len()];
+        let mut blocks: Vec<Vec<i32>> =
+            jobs.iter().map(|job| vec![0; BLOCK * row_length(job.entries)]).collect();
         for start in range.clone().step_by(BLOCK) {
             let here = BLOCK.min(range.end - start);
             for (job, block) in jobs.iter().zip(&mut blocks) {
                 gather(job.entries, start, here, profile, block);
             }
             for offset in 0..here {
-                for ((job, block), sum) in jobs.iter().zip(&mut blocks).zip(&mut sums) {
-                    let count = job.entries.len();
-                    let values = &mut block[offset * count..(offset + 1) * count];
+                let members = jobs.iter().zip(&mut blocks).zip(&mut columns).zip(&mut sums);
+                for (((job, block), column), sum) in members {
+                    let row = row_length(job.entries);
+                    let values = &mut block[offset * row..][..job.entries.len()];
                     for digit in 0..digits {
-                        column.fill(0);
-                        for (entry, value) in job.entries.iter().zip(values.iter_mut()) {
-                            column[entry.coefficient] = take_digit(value, digit, profile);
+                        for (&coefficient, value) in job.coefficients.iter().zip(values.iter_mut()) {
+                            column[coefficient] = take_digit(value, digit, profile);
                         }
                         let key = &self.words[((start + offset) * digits + digit) * stride..][..stride];
-                        self.accumulate(&column, key, &mut transform, sum);
+                        self.accumulate(column, key, &mut transform, sum);
                     }
                 }
             }
@@ -110,7 +122,8 @@ impl PackingKey {
     }
 
     /// sum += column·key in both components and all primes.
-    fn accumulate(&self, column: &[i64], key: &[u64], transform: &mut [u64], sum: &mut [u64]) {
+    #[inline(always)]
+    fn accumulate(&self, column: &[i32], key: &[u64], transform: &mut [u64], sum: &mut [u64]) {
         let degree = column.len();
         let (key0, key1) = key.split_at(key.len() / 2);
         let (sum0, sum1) = sum.split_at_mut(key0.len());
@@ -118,6 +131,7 @@ impl PackingKey {
             let q = plan.modulus() as i64;
             // Digits are smaller than every prime, so that adding q once lifts the negative ones.
             for (word, &x) in transform.iter_mut().zip(column) {
+                let x = i64::from(x);
                 *word = (x + ((x >> 63) & q)) as u64;
             }
             plan.fwd(transform);
@@ -149,30 +163,46 @@ impl PackingKey {
     }
 }
 
-/// Rounds mask words `start..start + here` of every LWE to t, centred and signed, one row per word.
-fn gather(entries: &[PackEntry<'_>], start: usize, here: usize, profile: &Profile, block: &mut [i64]) {
-    let count = entries.len();
-    for (i, entry) in entries.iter().enumerate() {
-        for (offset, &word) in entry.lwe.words[start..start + here].iter().enumerate() {
-            let rounded = round_to_t(word, profile);
-            block[offset * count + i] = if entry.negate { -rounded } else { rounded };
+/// Words of a block's row: a cache line more than the entries need, so that rows of a full pack do not all fall into one set
+/// of the cache.
+fn row_length(entries: &[PackEntry<'_>]) -> usize {
+    entries.len().next_multiple_of(LANES) + LANES
+}
+
+/// Rounds mask words `start..start + here` of every LWE to t, centred and signed, one row per word. Goes by tiles, so
+/// that whole cache lines are read and written.
+#[inline(always)]
+fn gather(entries: &[PackEntry<'_>], start: usize, here: usize, profile: &Profile, block: &mut [i32]) {
+    let row = row_length(entries);
+    for (tile, entries) in entries.chunks(LANES).enumerate() {
+        let mut rounded = [[0i32; LANES]; BLOCK];
+        for (lane, entry) in entries.iter().enumerate() {
+            let sign = if entry.negate { -1 } else { 1 };
+            for (rounded, &word) in rounded.iter_mut().zip(&entry.lwe.words[start..start + here]) {
+                rounded[lane] = sign * round_to_t(word, profile) as i32;
+            }
+        }
+        for (offset, rounded) in rounded[..here].iter().enumerate() {
+            block[offset * row + tile * LANES..][..LANES].copy_from_slice(rounded);
         }
     }
 }
 
 /// A torus word to the nearest multiple of 1/t, as a centred integer.
+#[inline(always)]
 fn round_to_t(word: u64, profile: &Profile) -> i64 {
     let shift = 64 - profile.ring.plaintext_bits;
     word.wrapping_add(1 << (shift - 1)) as i64 >> shift
 }
 
 /// The next signed digit of a value, lowest first; the last digit takes what is left.
-fn take_digit(value: &mut i64, digit: usize, profile: &Profile) -> i64 {
+#[inline(always)]
+fn take_digit(value: &mut i32, digit: usize, profile: &Profile) -> i32 {
     if digit + 1 == profile.packing_digits {
         return *value;
     }
     let bits = digit_bits(profile);
-    let low = *value << (64 - bits) >> (64 - bits);
+    let low = *value << (32 - bits) >> (32 - bits);
     *value = (*value - low) >> bits;
     low
 }
@@ -242,6 +272,7 @@ impl ServerKeys {
         let profile = self.profile();
         let (degree, expected) = (self.ring.degree(), profile.lut_output_dimension());
         let shift = 64 - profile.ring.plaintext_bits;
+        let arch = Arch::new();
         let mut taken = vec![false; degree];
         let mut body = vec![0; degree];
         for entry in entries {
@@ -262,15 +293,12 @@ impl ServerKeys {
                 Some(free) => *free = true,
             }
             let (mask, own) = entry.lwe.words.split_at(expected);
-            let error_sum: i128 = mask
-                .iter()
-                .map(|&word| {
-                    i128::from(((round_to_t(word, profile) as u64) << shift).wrapping_sub(word) as i64)
-                })
-                .sum();
+            // Errors are below 2^39 each for every profile, so that their sum fits.
+            let error = |&word: &u64| ((round_to_t(word, profile) as u64) << shift).wrapping_sub(word) as i64;
+            let error_sum: i64 = arch.dispatch(|| mask.iter().map(error).sum());
             let value = round_to_t(own[0].wrapping_add((error_sum / 2) as u64), profile);
             body[index] = if entry.negate { -value } else { value };
         }
-        Ok(Job { entries, body })
+        Ok(Job { entries, coefficients: entries.iter().map(|e| e.coefficient).collect(), body })
     }
 }

@@ -401,6 +401,7 @@ mod tests {
                 p.name
             );
             assert!(p.primes_at_level.is_sorted());
+            assert!(p.ring.plaintext_bits < 32, "packing holds a rounded word in 32 bits");
             assert_eq!(profile(p.name).unwrap(), p);
         }
     }
