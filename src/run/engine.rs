@@ -26,13 +26,14 @@ impl<'a> EncryptedEngine<'a> {
     ) -> Result<Self, RunError> {
         let (client, keys) = Client::with_keys(schedule, observer)?;
         observer.phase(Phase::Encrypt);
+        let total = rows.len() as u64;
         let mut batches = Vec::with_capacity(rows.len());
         for (done, rows) in rows.iter().enumerate() {
             if observer.cancelled() {
                 return Err(EngineError::Cancelled.into());
             }
             batches.push(client.encrypt(schedule, &rows.batch())?);
-            observer.progress(Progress { done: done as u64 + 1, total: 0 });
+            observer.progress(Progress { done: done as u64 + 1, total });
         }
         let server = Server::new(keys, schedule, initial)?;
         Ok(Self { client, schedule, server, batches })
