@@ -39,6 +39,8 @@ mod ring;
 mod switch;
 #[cfg(feature = "server")]
 mod table;
+#[cfg(feature = "server")]
+mod wire;
 
 #[cfg(feature = "server")]
 pub use self::{
