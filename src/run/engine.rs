@@ -32,7 +32,7 @@ impl<'a> EncryptedEngine<'a> {
                 return Err(EngineError::Cancelled.into());
             }
             batches.push(client.encrypt(schedule, &rows.batch())?);
-            observer.progress(Progress { done: done as u64 + 1, total: 0 });
+            observer.progress(Progress { done: done as u64 + 1, total: rows.len() as u64 });
         }
         let server = Server::new(keys, schedule, initial)?;
         Ok(Self { client, schedule, server, batches })
