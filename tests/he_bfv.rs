@@ -157,3 +157,34 @@ fn what_does_not_fit_is_an_error_that_names_both_sides() {
     assert!(matches!(server.operand(&foreign), Err(HeError::ProfileMismatch { .. })));
     assert!(matches!(client.decrypt(&foreign), Err(HeError::ProfileMismatch { .. })));
 }
+
+#[test]
+fn ciphertexts_survive_the_wire_and_damage_is_an_error() {
+    let Keys { client, server } = standard();
+    let p = client.profile();
+    let values = Data::new(8).integers(p.ring.degree, 1000);
+    let fresh = client.encrypt(&values, 1).unwrap();
+    let changed = server.product(&fresh, &fresh).unwrap();
+    let bytes = fresh.to_bytes();
+    assert!(bytes.len().abs_diff(p.seeded_ciphertext_bytes(1)) < 100, "a fresh one is sent with a seed");
+    for (ct, level) in [(&fresh, 1), (&changed, 0)] {
+        let back = Ciphertext::from_bytes(&ct.to_bytes()).unwrap();
+        assert_eq!((back.level(), back.primes()), (level, p.primes(level)));
+        assert_eq!(client.decrypt(&back).unwrap(), client.decrypt(ct).unwrap());
+        assert!(back.add(ct).is_ok(), "it belongs to the same ring");
+    }
+    let message = |bytes: &[u8]| Ciphertext::from_bytes(bytes).unwrap_err().to_string();
+    let with = |at: usize, byte: u8| {
+        let mut bytes = bytes.clone();
+        bytes[at] = byte;
+        message(&bytes)
+    };
+    assert!(message(&[]).contains("0 bytes"));
+    assert!(message(b"a text that is no ciphertext").contains("does not begin"));
+    assert!(with(4, 9).contains("version 9"));
+    assert!(with(7, bytes[7] ^ 1).contains("none of this program's profiles"));
+    assert!(with(14, 0).contains("not those of level 0"));
+    assert!(with(14, 77).contains("level 77 is out of bounds"));
+    assert!(message(&bytes[..bytes.len() / 2]).contains("malformed"));
+    assert!(message(&bytes[..15]).contains("malformed"));
+}

@@ -46,7 +46,6 @@ struct Gadget {
 
 impl BootstrapKey {
     /// Transforms a key that has the same order in the standard domain.
-    #[cfg(feature = "client")]
     pub fn new(profile: &Profile, standard: &[u64]) -> Self {
         let pbs = profile.pbs;
         let fourier = Fourier::of(pbs.polynomial_size);

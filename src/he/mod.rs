@@ -5,6 +5,8 @@
 //!
 //! [`params`] and [`noise`] are pure and always compiled: a plan can be made where no cryptography runs. The
 //! kernels need the feature `server`; the types that hold secret keys exist under the feature `client` only.
+// What a key is made from is at hand only where secret keys are.
+#![cfg_attr(not(feature = "client"), allow(dead_code))]
 
 pub mod noise;
 pub mod params;
@@ -39,6 +41,8 @@ mod ring;
 mod switch;
 #[cfg(feature = "server")]
 mod table;
+#[cfg(feature = "server")]
+mod wire;
 
 #[cfg(feature = "server")]
 pub use self::{

@@ -62,7 +62,6 @@ struct Job<'a> {
 
 impl PackingKey {
     /// From words made by [`Ring::transform`].
-    #[cfg(feature = "client")]
     pub fn new(ring: Arc<Ring>, level: usize, words: Vec<u64>) -> Self {
         PackingKey { ring, level, words }
     }

@@ -144,7 +144,6 @@ impl Ring {
     }
 }
 
-#[cfg(feature = "client")]
 impl Ring {
     /// Writes a ciphertext in the transform domain of `tfhe-ntt`: c0, then c1, prime after prime.
     pub(crate) fn transform(

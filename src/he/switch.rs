@@ -31,7 +31,6 @@ pub struct SwitchedRing {
     n_lwe: usize,
 }
 
-#[cfg(feature = "client")]
 impl RingSwitchKey {
     /// Transforms one GLWE encryption of s·2^(64 − j·base_log) per digit j.
     pub fn new(profile: &'static Profile, encryptions: &[GlweCiphertextOwned<u64>]) -> Self {
