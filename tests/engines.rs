@@ -81,7 +81,7 @@ fn schedule_on(
     let derivative = g.differentiate(outputs[0]).unwrap();
     let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.iter().copied().unzip();
     let (g, gradients) = g.fused(&gradients).unwrap();
-    let lowered = Lowering::run(&g, &gradients, &Ranges(&g), depth).unwrap();
+    let lowered = Lowering::run(&g, &gradients, &Ranges(&g), depth, 4096).unwrap();
     let nominal = Nominal { input_rms: 1.0, argument_rms: Default::default() };
     let profile = params::profile(profile).unwrap();
     let purpose = Purpose::Train { params: &params, rate };

@@ -64,7 +64,7 @@ impl Training {
         let prepared = prepare_training(task)?;
         let batch = match task.batch.value {
             Batch::All => samples,
-            Batch::Size(size) => size.min(samples.max(1)),
+            Batch::Size(size) => size,
         };
         let rate = task.rate.value;
         let nominal = Nominal { input_rms: nominal_rms(task.input_range), argument_rms: HashMap::new() };
@@ -150,12 +150,13 @@ fn schedule(
 ) -> Result<Schedule, Diagnostic> {
     let deepest = PROFILES.iter().map(Profile::depth).max().unwrap_or(1);
     let max_depth = settings.profile.map_or(deepest, Profile::depth);
-    let lowered = Lowering::run(graph, outputs, ranges, max_depth)?;
-    let needed = depth(&lowered);
+    // The depth picks the ring, and the ring says which products must be cut.
+    let needed = depth(&Lowering::run(graph, outputs, ranges, max_depth, usize::MAX)?);
     let chosen = settings.profile.or_else(|| PROFILES.iter().find(|p| p.depth() >= needed));
     let Some(profile) = chosen else {
         return Err(Diagnostic::error("E0301", format!("no profile carries {needed} products in a row"))
             .help("put `refresh(…)` or a function between them"));
     };
+    let lowered = Lowering::run(graph, outputs, ranges, max_depth, profile.ring.degree)?;
     build(graph, lowered, ranges, profile, batch, nominal, purpose)
 }

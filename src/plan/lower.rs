@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::diagnostics::{Diagnostic, Span};
-use crate::graph::{Constant, Function, Graph, NodeId, Op, ParamId, ScalarExpr};
+use crate::graph::{Constant, Function, Graph, NodeId, Op, ParamId, ScalarExpr, elements};
 
 use super::form::{AtomId, Form};
 
@@ -122,8 +122,10 @@ pub trait RangeOf {
 pub struct Lowering<'a> {
     graph: &'a Graph,
     ranges: &'a dyn RangeOf,
-    /// Products in a row that the deepest ring carries.
+    /// Products in a row that the ring carries.
     max_depth: usize,
+    /// Coefficients of the ring.
+    degree: usize,
     out: Lowered,
     forms: Vec<Option<Form>>,
     weights: HashMap<ParamId, AtomId>,
@@ -137,11 +139,13 @@ impl<'a> Lowering<'a> {
         outputs: &[NodeId],
         ranges: &'a dyn RangeOf,
         max_depth: usize,
+        degree: usize,
     ) -> Result<Lowered, Diagnostic> {
         let mut lowering = Self {
             graph,
             ranges,
             max_depth,
+            degree,
             out: Lowered::default(),
             forms: vec![None; graph.len()],
             weights: HashMap::new(),
@@ -333,7 +337,88 @@ impl<'a> Lowering<'a> {
         let depth = 1 + left_depth.max(right_depth);
         let product =
             Product { node: id, sides: [left, right], labels, sizes, batch_sum: false, side_per_sample };
-        Ok(self.push_product(product, depth, &node.shape))
+        Ok(match self.split(&product) {
+            None => self.push_product(product, depth, &node.shape),
+            Some((axis, chunk)) => self.push_pieces(&product, depth, &node.shape, axis, chunk),
+        })
+    }
+
+    /// Coefficients that a product needs: one for each combination of its indices and of those that feed it directly.
+    fn coefficients(&self, product: &Product) -> usize {
+        let inner = product.sides.iter().map(|side| match side {
+            Side::Leaf(_) => 1,
+            Side::Product(inner) => {
+                let inner = &self.out.products[*inner];
+                let kept: usize = inner.labels[2].iter().map(|label| inner.sizes[label]).product();
+                self.coefficients(inner) / kept.max(1)
+            }
+        });
+        product.sizes.values().copied().chain(inner).fold(1, usize::saturating_mul)
+    }
+
+    /// Where a contraction does not fit the ring: the axis of its right side, a leaf, along which it is cut, and how
+    /// many of the axis' elements fit. A gradient is not cut: its master is one ciphertext.
+    fn split(&self, product: &Product) -> Option<(usize, usize)> {
+        let needed = self.coefficients(product);
+        if needed <= self.degree
+            || product.contracted().is_empty()
+            || !matches!(product.sides[1], Side::Leaf(_))
+        {
+            return None;
+        }
+        let free = |label: &u8| !product.labels[0].contains(label) && product.labels[2].contains(label);
+        let (axis, label) = product.labels[1].iter().enumerate().find(|(_, label)| free(label))?;
+        let chunk = self.degree / (needed / product.sizes[label]);
+        (chunk > 0).then_some((axis, chunk))
+    }
+
+    /// A product cut along an axis of its right side: the pieces, one after another.
+    fn push_pieces(
+        &mut self,
+        product: &Product,
+        depth: usize,
+        shape: &[usize],
+        axis: usize,
+        chunk: usize,
+    ) -> Form {
+        let label = product.labels[1][axis];
+        let Side::Leaf(right) = &product.sides[1] else {
+            return self.push_product(product.clone(), depth, shape);
+        };
+        let out_axis = product.labels[2].iter().position(|own| *own == label).unwrap_or_default();
+        let size = product.sizes[&label];
+        let inner = elements(&right.shape[axis + 1..]);
+        let mut pieces = Vec::new();
+        for first in (0..size).step_by(chunk) {
+            let count = chunk.min(size - first);
+            let map: Vec<u32> = (0..right.elements() as u32)
+                .filter(|&i| (first..first + count).contains(&(i as usize / inner % size)))
+                .collect();
+            let resized = |shape: &[usize], axis: usize| {
+                let mut shape = shape.to_vec();
+                shape[axis] = count;
+                shape
+            };
+            let mut piece = product.clone();
+            piece.sides[1] = Side::Leaf(Form::gather(&[right], &map, &resized(&right.shape, axis)));
+            piece.sizes.insert(label, count);
+            pieces.push((self.push_product(piece, depth, &resized(shape, out_axis)), count));
+        }
+        // Element i of the whole lies in the piece of its index along the axis.
+        let inner = elements(&shape[out_axis + 1..]);
+        let mut bases = vec![0];
+        for (form, _) in &pieces {
+            bases.push(bases[bases.len() - 1] + form.elements());
+        }
+        let map: Vec<u32> = (0..elements(shape))
+            .map(|i| {
+                let (outer, along, rest) = (i / (inner * size), i / inner % size, i % inner);
+                let piece = along / chunk;
+                (bases[piece] + (outer * pieces[piece].1 + along % chunk) * inner + rest) as u32
+            })
+            .collect();
+        let parts: Vec<&Form> = pieces.iter().map(|(form, _)| form).collect();
+        Form::gather(&parts, &map, shape)
     }
 
     fn push_product(&mut self, product: Product, depth: usize, shape: &[usize]) -> Form {
