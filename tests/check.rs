@@ -42,6 +42,7 @@ train M on cancer { loss: binary_cross_entropy, sgd: rate 0.5, batch: all, epoch
 
 snapshots! {
     three_syntax_errors: "model M(x: [30]) -> [1] {\n    let y = x @\n    y |> dense(1\n}\n\ndata d csv(\"x.csv\")\n\ntrain M on d { loss: a b c }\n";
+    comments_and_operators_in_wrong_places: "model A(x: [30]) -> [1] {\n    x |> dense(1 // one output\n    )\n}\n\nmodel B(x: [30], b: [1]) -> [1] {\n    dense(x, 1)\n        + b\n}\n\nlet layer = 3\n";
     an_unknown_name: "model M(x: [30]) -> [1] { x |> dnse(1) |> sigmod }\n";
     an_unknown_import: "use std::{dense, conv2}\nuse numpy::array\n";
     an_unknown_column: &format!("model M(x: [30]) -> [1] {{ x |> dense(1) }}{}", TRAIN.replace("diagnosis", "diagnose"));

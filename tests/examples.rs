@@ -7,7 +7,8 @@ use hesn::data::{Dataset, Loader};
 use hesn::diagnostics::Sources;
 use hesn::plan::compile::{Evaluation, Settings, Training};
 use hesn::run::events::{ResultRecord, Unobserved};
-use hesn::run::train::{EngineKind, Outcome, RunOptions, train};
+use hesn::run::options::{EngineKind, RunOptions};
+use hesn::run::train::{Outcome, train};
 use hesn::typeck::{NoData, Task, TrainTask, check};
 
 fn load(program: &str) -> (TrainTask, std::sync::Arc<Dataset>) {

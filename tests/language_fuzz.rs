@@ -1,6 +1,7 @@
 //! Whatever a file holds, checking it ends with a program or with diagnostics whose places can be shown.
 
 use hesn::diagnostics::{Sources, json, render};
+use hesn::plan::check::diagnose;
 use hesn::typeck::{self, NoData};
 use proptest::prelude::*;
 
@@ -88,7 +89,8 @@ fn check(text: &str) {
     let file = sources.add("fuzz.hes", text);
     let checked = typeck::check(&mut sources, file, &NoData);
     assert_eq!(checked.program.is_none(), checked.has_errors());
-    for diagnostic in &checked.diagnostics {
+    let later: Vec<_> = checked.program.iter().flat_map(|program| diagnose(program, None)).collect();
+    for diagnostic in checked.diagnostics.iter().chain(&later) {
         assert!(!diagnostic.labels.is_empty(), "{diagnostic:?}");
         assert!(render(diagnostic, &sources, false).contains(diagnostic.code));
         assert!(json(diagnostic, &sources)["labels"][0]["line"].as_u64() >= Some(1));

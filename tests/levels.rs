@@ -1,7 +1,7 @@
 //! What a user sees of schemes and levels: diagnostics and types of small programs.
 
-use hesn::diagnostics::{Diagnostic, Sources, render};
-use hesn::graph::{Graph, Op};
+use hesn::diagnostics::{Diagnostic, FileId, Sources, Span, render};
+use hesn::graph::{Graph, Op, Origin};
 use hesn::typeck::levels::{LevelOptions, SwitchKind, Typing, solve};
 use hesn::typeck::{NoData, Task, check};
 
@@ -253,8 +253,41 @@ fn training_a_linear_model_needs_one_level_and_no_alignment() {
 }
 
 #[test]
+fn training_a_network_needs_one_level_and_no_alignment() {
+    for loss in ["cross_entropy", "one_vs_all", "mean_squared_error"] {
+        let text = format!(
+            "use std::{{conv2d, dense, relu, max_pool, flatten, {loss}}}
+             data mnist = idx(\"mnist\") {{ scale: unit, train: 6000, test: 1000 }}
+             model Cnn(x: [1, 28, 28]) -> [10] {{
+                 x |> conv2d(5, kernel: 5, stride: 2, pad: same) |> max_pool(2) |> relu
+                   |> flatten |> dense(100) |> relu |> dense(10)
+             }}
+             train Cnn on mnist {{ loss: {loss}, sgd: rate 0.125, batch: 128, epochs: 3 }}"
+        );
+        let typing = accepted(&text);
+        assert_eq!((loss, typing.depth, typing.alignments.len()), (loss, 1, 0));
+    }
+}
+
+#[test]
 fn linear_layers_in_a_row_need_as_many_levels() {
     // Forward two products; backward the gradient of the first weights is a product of a product.
     let text = LINEAR_LAYERS.replace(" |> dense(4)", "");
     assert_eq!(accepted(&text).depth, 2);
+}
+
+/// A chain of products by the graph's own functions, longer than any program's.
+#[test]
+fn a_long_chain_is_refused_with_few_labels() {
+    let (mut graph, span) = (Graph::default(), |at| Span::new(FileId(0), at, at + 1));
+    let at = |i| Origin::new(vec![span(i)]);
+    let mut value = graph.argument("x", &[1], &at(0)).unwrap();
+    let weights = graph.argument("w", &[1, 1], &at(0)).unwrap();
+    for i in 0..50_000 {
+        value = graph.matmul(value, weights, &at(i)).unwrap();
+    }
+    let diagnostics = solve(&graph, &[value], &LevelOptions::from_table(false, None)).unwrap_err();
+    assert_eq!(diagnostics.len(), 1);
+    assert!(diagnostics[0].message.contains("50000 levels"), "{}", diagnostics[0].message);
+    assert!(diagnostics[0].labels.len() < 20);
 }

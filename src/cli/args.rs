@@ -104,8 +104,8 @@ pub struct CheckArgs {
     /// Programs
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Show the type of every value: scheme, level, shape, range
-    #[arg(long)]
+    /// Show the type of every value: scheme, level and shape
+    #[arg(long, conflicts_with = "json")]
     pub types: bool,
     /// Print one JSON object per diagnostic
     #[arg(long)]

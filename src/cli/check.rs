@@ -1,33 +1,94 @@
-//! `hesn check`: everything that is wrong with programs.
+//! `hesn check`: everything that is wrong with programs, and the types of what is right.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::args::CheckArgs;
 use super::shell::Shell;
-use super::source;
-use crate::diagnostics::Severity;
+use super::source::{self, Checked};
+use super::tasks::{self, Compiled};
+use crate::diagnostics::{Severity, Sources};
+use crate::graph::{Op, show_shape};
+use crate::plan::compile::Settings;
+
+/// Characters of a source line that `--types` shows.
+const SNIPPET: usize = 40;
 
 pub fn run(args: &CheckArgs, shell: &Shell) -> ExitCode {
     let mut failed = false;
     for path in &args.files {
-        let checked = source::check(path);
-        failed |= checked.has_errors();
-        if args.json {
-            shell.diagnostics_json(&checked.diagnostics, &checked.sources);
-            continue;
-        }
-        shell.diagnostics(&checked.diagnostics, &checked.sources);
-        let count = |severity| checked.diagnostics.iter().filter(|d| d.severity == severity).count();
-        let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        let mut verdict = match errors {
-            0 => "no errors".to_owned(),
-            1 => "1 error".to_owned(),
-            n => format!("{n} errors"),
-        };
-        if warnings > 0 {
-            verdict += &format!(", {warnings} warning{}", if warnings == 1 { "" } else { "s" });
-        }
-        shell.print(&format!("{}: {verdict}\n", path.display()));
+        failed |= !file(path, args, shell);
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Whether a program has no errors.
+fn file(path: &Path, args: &CheckArgs, shell: &Shell) -> bool {
+    let mut checked = source::check(path, Settings::default());
+    let mut shown = String::new();
+    if let Some(program) = checked.program.take() {
+        for task in &program.tasks {
+            match tasks::compile(task, &program, &checked, Settings::default()) {
+                Err(diagnostics) => checked.diagnostics.extend(diagnostics),
+                Ok(compiled) => {
+                    if let Some(Err(diagnostics)) = compiled.schedule() {
+                        checked.diagnostics.extend(tasks::as_warnings(diagnostics));
+                    }
+                    shown += &types(&compiled, &checked.sources);
+                }
+            }
+        }
+    }
+    if args.json {
+        shell.diagnostics_json(&checked.diagnostics, &checked.sources);
+    } else {
+        shell.diagnostics(&checked.diagnostics, &checked.sources);
+        if args.types {
+            shell.print(&shown);
+        }
+        shell.print(&verdict(path, &checked));
+    }
+    !checked.has_errors()
+}
+
+fn verdict(path: &Path, checked: &Checked) -> String {
+    let count = |severity| checked.diagnostics.iter().filter(|d| d.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let mut verdict = match errors {
+        0 => "no errors".to_owned(),
+        1 => "1 error".to_owned(),
+        n => format!("{n} errors"),
+    };
+    if warnings > 0 {
+        verdict += &format!(", {warnings} warning{}", if warnings == 1 { "" } else { "s" });
+    }
+    format!("{}: {verdict}\n", path.display())
+}
+
+/// The type of every value that one step computes, with the user's line that it comes from.
+fn types(compiled: &Compiled<'_>, sources: &Sources) -> String {
+    let Some((graph, typing)) = compiled.graph() else { return String::new() };
+    let mut out = format!("{}\n", compiled.name());
+    for id in graph.ids() {
+        let node = graph.node(id);
+        let Some(ty) = typing.types.get(id.index()).copied().flatten() else { continue };
+        if matches!(node.op, Op::Const(_)) {
+            continue;
+        }
+        let place = node.origin.user().map_or_else(String::new, |span| {
+            let (line, _) = sources.line_column(span.file, span.start as usize);
+            let text = sources.text(span.file)[sources.range(span)].lines().next().unwrap_or_default();
+            let text: String = text.chars().take(SNIPPET).collect();
+            let derivative = if node.origin.derivative { "derivative of " } else { "" };
+            format!("line {line}: {derivative}{text}")
+        });
+        let _ = writeln!(
+            out,
+            "  {:<20}{:<20}{place}",
+            node.op.name(),
+            format!("{ty}{}", show_shape(&node.shape))
+        );
+    }
+    out
 }

@@ -9,6 +9,9 @@ pub fn bytes(bytes: f64) -> String {
     let power = (bytes.max(1.0).log2() / 10.0).floor().clamp(0.0, 4.0);
     let value = bytes / 1024f64.powf(power);
     let digits = if power == 0.0 || value >= 100.0 { 0 } else { 1 };
+    if bytes.round() == 1.0 {
+        return "1 byte".to_owned();
+    }
     format!("{value:.digits$} {}", units[power as usize])
 }
 
@@ -47,7 +50,8 @@ mod tests {
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!(bytes(1.0), "1 bytes");
+        assert_eq!(bytes(1.0), "1 byte");
+        assert_eq!(bytes(3.0), "3 bytes");
         assert_eq!(bytes(1536.0), "1.5 KiB");
         assert_eq!(bytes(1.3 * 1073741824.0), "1.3 GiB");
         assert_eq!(seconds(0.0142), "14.20 ms");

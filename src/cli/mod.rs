@@ -17,6 +17,7 @@ mod run;
 mod shell;
 mod source;
 mod summary;
+mod tasks;
 
 use std::process::ExitCode;
 

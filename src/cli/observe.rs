@@ -1,12 +1,13 @@
 //! What a person sees of a run on standard error, and what a script reads on standard output.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::format;
 use super::shell::Shell;
@@ -25,33 +26,32 @@ pub struct Observation<'a> {
 /// What is on the screen.
 struct Shown {
     bar: ProgressBar,
-    /// Whether the running bar counts look-ups.
+    phase: Option<Phase>,
+    /// Whether the running bar counts.
     counting: bool,
     /// Engine whose table has a head.
     headed: Option<String>,
     warnings: Vec<Diagnostic>,
-    /// The last record of a run.
-    last: Vec<Event>,
 }
 
 impl<'a> Observation<'a> {
     pub fn new(shell: &'a Shell, json: bool, interrupted: Arc<AtomicBool>) -> Self {
         let shown = Shown {
             bar: ProgressBar::hidden(),
+            phase: None,
             counting: false,
             headed: None,
             warnings: Vec::new(),
-            last: Vec::new(),
         };
         let terminal = io::stderr().is_terminal();
         Self { shell, json, terminal, interrupted, shown: Mutex::new(shown) }
     }
 
-    /// Ends the display. Gives back the final records and the warnings that came meanwhile.
-    pub fn finish(self) -> (Vec<Event>, Vec<Diagnostic>) {
+    /// Ends the display. Gives back the warnings that came meanwhile.
+    pub fn finish(self) -> Vec<Diagnostic> {
         let shown = self.shown.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         shown.bar.finish_and_clear();
-        (shown.last, shown.warnings)
+        shown.warnings
     }
 
     /// A panic elsewhere does not matter to what is shown.
@@ -100,10 +100,16 @@ impl<'a> Observation<'a> {
     }
 }
 
+/// Look-ups per second.
+fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    let _ = write!(out, "{:.0}/s", state.per_sec());
+}
+
 impl Observer for Observation<'_> {
     fn phase(&self, phase: Phase) {
         let mut shown = self.shown();
         shown.bar.finish_and_clear();
+        shown.phase = Some(phase);
         shown.counting = false;
         if self.terminal {
             let bar = ProgressBar::new_spinner().with_message(phase.describe());
@@ -122,26 +128,27 @@ impl Observer for Observation<'_> {
         let mut shown = self.shown();
         if !shown.counting && progress.total > 0 {
             shown.counting = true;
+            let template = match shown.phase {
+                Some(Phase::Train) => "{msg} {wide_bar} {human_pos}/{human_len} look-ups  {rate}  {eta} left",
+                _ => "{msg} {wide_bar} {percent} %  {eta} left",
+            };
             // A template that indicatif does not understand leaves the spinner, which is enough.
-            if let Ok(style) = ProgressStyle::with_template(
-                "{msg} {wide_bar} {human_pos}/{human_len} look-ups  {per_sec}  {eta} left",
-            ) {
-                shown.bar.set_style(style);
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                shown.bar.set_style(style.with_key("rate", rate));
             }
         }
-        shown.bar.set_length(progress.total);
-        shown.bar.set_position(progress.done);
+        if shown.counting {
+            shown.bar.set_length(progress.total);
+            shown.bar.set_position(progress.done);
+        }
     }
 
     fn event(&self, event: Event) {
         if self.json {
             self.shell.json(&event);
         }
-        let mut shown = self.shown();
-        match event {
-            Event::Epoch(record) => self.epoch(&mut shown, &record),
-            Event::Done(_) | Event::Result(_) => shown.last.push(event),
-            Event::Step(_) => {}
+        if let Event::Epoch(record) = event {
+            self.epoch(&mut self.shown(), &record);
         }
     }
 

@@ -7,110 +7,70 @@ use std::process::ExitCode;
 use super::args::PlanArgs;
 use super::format;
 use super::shell::Shell;
-use super::source::{self, Checked};
-use crate::diagnostics::Diagnostic;
+use super::source;
+use super::tasks::{self, Compiled};
+use crate::diagnostics::{Diagnostic, Sources};
 use crate::graph::{Graph, show_shape};
 use crate::he::params::Profile;
-use crate::plan::compile::{Evaluation, Settings, Training};
 use crate::plan::estimate::{self, Costs, Extent, Report};
-use crate::plan::schedule::Schedule;
 use crate::run::calibrate;
-use crate::run::train::{Length, RunOptions};
-use crate::typeck::Task;
-
-/// A task that has a plan.
-struct Planned {
-    name: String,
-    graph: Graph,
-    schedule: Result<Schedule, Vec<Diagnostic>>,
-    extent: Extent,
-    alignments: usize,
-}
+use crate::run::options::RunOptions;
+use crate::run::train::Length;
 
 pub fn run(args: &PlanArgs, shell: &Shell) -> ExitCode {
-    let checked = source::check(&args.file);
-    shell.diagnostics(&checked.diagnostics, &checked.sources);
-    let Some(program) = &checked.program else { return ExitCode::FAILURE };
-    let settings = match source::settings(&args.scheme) {
-        Ok(settings) => settings,
-        Err(diagnostic) => {
-            shell.diagnostics(&[diagnostic], &checked.sources);
-            return ExitCode::FAILURE;
-        }
+    match plan(args, shell) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Reported) => ExitCode::FAILURE,
+    }
+}
+
+/// What is wrong was shown.
+struct Reported;
+
+fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
+    let settings = source::settings(&args.scheme).map_err(|diagnostic| {
+        shell.diagnostics(&[diagnostic], &Sources::default());
+        Reported
+    })?;
+    let checked = source::check(&args.file, settings);
+    let report = |diagnostics: &[Diagnostic]| {
+        shell.diagnostics(diagnostics, &checked.sources);
+        Reported
     };
-    let mut planned = Vec::new();
-    for task in &program.tasks {
-        match compile(task, &checked, settings) {
-            Ok(task) => planned.extend(task),
-            Err(diagnostics) => {
-                shell.diagnostics(&diagnostics, &checked.sources);
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    if planned.is_empty() {
-        let message = format!("{} runs nothing", args.file.display());
-        let nothing = Diagnostic::error("E0614", message)
-            .help("add `train MODEL on DATA { … }`, or `eval FUNCTION(…)`");
-        shell.diagnostics(&[nothing], &checked.sources);
-        return ExitCode::FAILURE;
-    }
-    if args.dot {
-        for task in &planned {
-            shell.print(&dot(&task.graph));
-        }
-        return ExitCode::SUCCESS;
-    }
+    shell.diagnostics(&checked.diagnostics, &checked.sources);
+    let program = checked.program.as_ref().ok_or(Reported)?;
+    let mut planned = 0;
     let mut costs: HashMap<&'static str, Costs> = HashMap::new();
-    for task in &planned {
-        let schedule = match &task.schedule {
-            Ok(schedule) => schedule,
-            Err(diagnostics) => {
-                shell.diagnostics(diagnostics, &checked.sources);
-                return ExitCode::FAILURE;
+    for task in &program.tasks {
+        let compiled = tasks::compile(task, program, &checked, settings).map_err(|d| report(&d))?;
+        let Some((graph, typing)) = compiled.graph() else { continue };
+        planned += 1;
+        if args.dot {
+            shell.print(&dot(graph));
+            continue;
+        }
+        let Some(schedule) = compiled.schedule() else { continue };
+        let schedule = schedule.as_ref().map_err(|diagnostics| report(diagnostics))?;
+        let extent = match &compiled {
+            Compiled::Train { training, data, .. } => {
+                let length = Length::of(training, data.train.len, &RunOptions::default());
+                Extent { steps: length.steps, samples: data.train.len }
             }
+            _ => Extent { steps: 1, samples: 1 },
         };
         let profile = schedule.profile;
         let costs = *costs.entry(profile.name).or_insert_with(|| measure(profile, shell));
-        let report = estimate::report(&task.name, schedule, &costs, task.extent, task.alignments);
+        let report = estimate::report(compiled.name(), schedule, &costs, extent, typing.alignments.len());
         if args.json {
             shell.json(&report);
         } else {
             shell.print(&show(&report, &costs));
         }
     }
-    ExitCode::SUCCESS
-}
-
-fn compile(task: &Task, checked: &Checked, settings: Settings) -> Result<Option<Planned>, Vec<Diagnostic>> {
-    match task {
-        Task::Train(task) => {
-            let Some(spec) = checked.program.as_ref().and_then(|program| program.data.get(task.data)) else {
-                return Ok(None);
-            };
-            let samples = checked.loader.dataset(spec).map_err(|diagnostic| vec![diagnostic])?.train.len;
-            let training = Training::compile(task, samples, settings)?;
-            let steps = Length::of(&training, samples, &RunOptions::default()).steps;
-            Ok(Some(Planned {
-                name: task.model.clone(),
-                extent: Extent { steps, samples },
-                alignments: training.typing.alignments.len(),
-                graph: training.step,
-                schedule: training.schedule,
-            }))
-        }
-        Task::Eval(task) => {
-            let evaluation = Evaluation::compile(task, settings)?;
-            Ok(Some(Planned {
-                name: task.function.clone(),
-                extent: Extent { steps: 1, samples: 1 },
-                alignments: evaluation.typing.alignments.len(),
-                graph: evaluation.graph,
-                schedule: evaluation.schedule,
-            }))
-        }
-        Task::Function(_) => Ok(None),
+    if planned == 0 {
+        return Err(report(&[source::nothing_to_run(&args.file)]));
     }
+    Ok(())
 }
 
 /// This machine's unit costs, or typical ones if it cannot measure itself.
@@ -189,7 +149,7 @@ fn show(report: &Report, costs: &Costs) -> String {
             "  {:<30}{:>10}{:>10}{:>13.3}%{:>16}",
             site.name,
             format::count(site.luts as u64),
-            format!("±{}", site.range),
+            format!("±{}", (site.range * 100.0).round() / 100.0),
             100.0 * site.input_error,
             format::probability(site.range_excess_probability)
         );

@@ -1,6 +1,5 @@
-//! `hesn run`: every `train` of a program, from data to scores.
+//! `hesn run`: every `train` of a program, from data to scores, and every `eval`.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,15 +8,20 @@ use super::args::{EngineName, RunArgs};
 use super::observe::Observation;
 use super::shell::Shell;
 use super::source::{self, Checked};
-use super::{interrupt, model_file, summary};
-use crate::diagnostics::{Diagnostic, Severity, Sources};
+use super::tasks::{self, Compiled};
+use super::{format, interrupt, model_file, summary};
+use crate::data::Dataset;
+use crate::diagnostics::{Diagnostic, Sources, Span};
 use crate::interp::EngineError;
-use crate::plan::compile::{Settings, Training};
+use crate::plan::compile::{Evaluation, Training};
 use crate::plan::estimate::{self, Costs, Extent};
+use crate::plan::schedule::Schedule;
+
 use crate::run::available_memory_bytes;
-use crate::run::events::Event;
-use crate::run::train::{EngineKind, Length, Outcome, RunError, RunOptions, train};
-use crate::typeck::{Task, TrainTask};
+use crate::run::evaluate::evaluate;
+use crate::run::options::{EngineKind, RunError, RunOptions};
+use crate::run::train::{Length, train};
+use crate::typeck::{EvalTask, TrainTask};
 
 /// Why a run ends early.
 enum Stop {
@@ -40,33 +44,31 @@ pub fn run(args: &RunArgs, shell: &Shell) -> ExitCode {
             Arc::default()
         }
     };
-    let checked = source::check(&args.file);
-    shell.diagnostics(&checked.diagnostics, &checked.sources);
-    let Some(program) = &checked.program else { return ExitCode::FAILURE };
     let settings = match source::settings(&args.scheme) {
         Ok(settings) => settings,
-        Err(diagnostic) => return fail(shell, &[diagnostic], &checked.sources),
+        Err(diagnostic) => return fail(shell, &[diagnostic], &Sources::default()),
     };
-    let trainings: Vec<&TrainTask> = program
-        .tasks
-        .iter()
-        .filter_map(|task| match task {
-            Task::Train(task) => Some(&**task),
-            _ => None,
-        })
-        .collect();
-    if trainings.is_empty() {
-        let message = format!("{} trains nothing", args.file.display());
-        let nothing = Diagnostic::error("E0614", message).help("add `train MODEL on DATA { … }`");
-        return fail(shell, &[nothing], &checked.sources);
-    }
-    let job = Job { args, shell, checked: &checked, settings, interrupted };
-    for task in trainings {
-        match job.train(task) {
+    let checked = source::check(&args.file, settings);
+    shell.diagnostics(&checked.diagnostics, &checked.sources);
+    let Some(program) = &checked.program else { return ExitCode::FAILURE };
+    let job = Job { args, shell, checked: &checked, interrupted };
+    let mut ran = 0;
+    for task in &program.tasks {
+        let result = match tasks::compile(task, program, &checked, settings) {
+            Err(diagnostics) => Err(job.report(&diagnostics)),
+            Ok(Compiled::Checked) => continue,
+            Ok(Compiled::Train { task, training, data }) => job.train(task, &training, &data),
+            Ok(Compiled::Eval { task, evaluation }) => job.eval(task, &evaluation),
+        };
+        ran += 1;
+        match result {
             Ok(()) => {}
             Err(Stop::Reported) => return ExitCode::FAILURE,
             Err(Stop::Interrupted) => return ExitCode::from(interrupt::STATUS),
         }
+    }
+    if ran == 0 {
+        return fail(shell, &[source::nothing_to_run(&args.file)], &checked.sources);
     }
     ExitCode::SUCCESS
 }
@@ -76,137 +78,123 @@ fn fail(shell: &Shell, diagnostics: &[Diagnostic], sources: &Sources) -> ExitCod
     ExitCode::FAILURE
 }
 
-/// What all trainings of a program share.
+/// What all tasks of a program share.
 struct Job<'a> {
     args: &'a RunArgs,
     shell: &'a Shell,
     checked: &'a Checked,
-    settings: Settings,
     interrupted: Arc<AtomicBool>,
 }
 
 impl Job<'_> {
-    fn train(&self, task: &TrainTask) -> Result<(), Stop> {
-        let Self { args, shell, checked, .. } = self;
-        let report = |diagnostics: &[Diagnostic]| {
-            shell.diagnostics(diagnostics, &checked.sources);
-            Stop::Reported
-        };
-        let spec =
-            checked.program.as_ref().and_then(|program| program.data.get(task.data)).ok_or(Stop::Reported)?;
-        let data = checked.loader.dataset(spec).map_err(|diagnostic| report(&[diagnostic]))?;
-        let training = Training::compile(task, data.train.len, self.settings)
-            .map_err(|diagnostics| report(&diagnostics))?;
-        let options = RunOptions {
-            engine: match args.engine {
+    fn report(&self, diagnostics: &[Diagnostic]) -> Stop {
+        self.shell.diagnostics(diagnostics, &self.checked.sources);
+        Stop::Reported
+    }
+
+    fn options(&self) -> RunOptions {
+        RunOptions {
+            engine: match self.args.engine {
                 EngineName::Encrypted => EngineKind::Encrypted,
                 EngineName::Simulate => EngineKind::Simulate,
                 EngineName::Clear => EngineKind::Clear,
             },
-            steps: args.steps.map(usize::from),
-            epochs: args.epochs.map(usize::from),
-            seed: args.seed,
-            compare: args.compare,
-        };
-        if options.engine != EngineKind::Clear {
-            self.check_schedule(task, &training, &options, data.train.len).map_err(|d| report(&d))?;
+            steps: self.args.steps.map(usize::from),
+            epochs: self.args.epochs.map(usize::from),
+            seed: self.args.seed,
+            compare: self.args.compare,
         }
-        let observation = Observation::new(shell, args.json, self.interrupted.clone());
-        let result = train(&training, task.batch.value, &data, &options, &observation);
-        let (events, warnings) = observation.finish();
-        shell.diagnostics(&warnings, &checked.sources);
-        let outcome = match result {
-            Ok(outcome) => outcome,
+    }
+
+    /// Runs with a display, which it takes down.
+    fn watched<T>(
+        &self,
+        name: &str,
+        span: Span,
+        run: impl FnOnce(&Observation<'_>) -> Result<T, RunError>,
+    ) -> Result<T, Stop> {
+        let observation = Observation::new(self.shell, self.args.json, self.interrupted.clone());
+        let result = run(&observation);
+        self.shell.diagnostics(&observation.finish(), &self.checked.sources);
+        match result {
+            Ok(done) => Ok(done),
             Err(RunError::Engine(EngineError::Cancelled)) => {
-                shell.note("interrupted before the first step");
-                return Err(Stop::Interrupted);
+                self.shell.note("interrupted");
+                Err(Stop::Interrupted)
             }
             Err(error) => {
-                let diagnostic =
-                    Diagnostic::error("E0615", format!("the run of `{}` failed: {error}", task.model))
-                        .label(task.span, "while running this")
-                        .help("`hesn plan` shows what the run needs");
-                return Err(report(&[diagnostic]));
-            }
-        };
-        if !args.json {
-            for event in &events {
-                if let Event::Done(record) = event {
-                    shell.print(&summary::done(record, &spec.name));
-                }
+                let diagnostic = Diagnostic::error("E0615", format!("the run of `{name}` failed: {error}"))
+                    .label(span, "while running this")
+                    .help("`hesn plan` shows what the run needs");
+                Err(self.report(&[diagnostic]))
             }
         }
-        if let Some(path) = &args.out {
-            self.write(path, &training, &outcome, &data).map_err(|diagnostic| report(&[diagnostic]))?;
+    }
+
+    fn train(&self, task: &TrainTask, training: &Training, data: &Dataset) -> Result<(), Stop> {
+        let options = self.options();
+        if options.engine != EngineKind::Clear {
+            let schedule = self.schedule(&training.schedule)?;
+            let steps = Length::of(training, data.train.len, &options).steps;
+            let samples = data.train.len.min(steps.saturating_mul(training.batch));
+            self.check_memory(&task.model, task.span, schedule, Extent { steps, samples })?;
+        }
+        let outcome = self.watched(&task.model, task.span, |observer| {
+            train(training, task.batch.value, data, &options, observer)
+        })?;
+        if let Some(path) = &self.args.out {
+            model_file::write(path, training, &outcome, data).map_err(|error| {
+                let message = format!("the weights cannot be written to {}: {error}", path.display());
+                let help = "give `--out` a path in a folder that exists and that you may write to";
+                self.report(&[Diagnostic::error("E0617", message).help(help)])
+            })?;
         }
         if outcome.interrupted {
-            shell.note(&format!("interrupted after {} steps", outcome.done.steps));
+            self.shell.note(&format!("interrupted after {} steps", outcome.done.steps));
             return Err(Stop::Interrupted);
+        }
+        if !self.args.json {
+            self.shell.print(&summary::training(&outcome.done, &data.name));
         }
         Ok(())
     }
 
-    /// Whether the program has a schedule, and the memory for it.
-    fn check_schedule(
-        &self,
-        task: &TrainTask,
-        training: &Training,
-        options: &RunOptions,
-        samples: usize,
-    ) -> Result<(), Vec<Diagnostic>> {
-        let schedule = training.schedule.as_ref().map_err(|diagnostics| {
-            let mut diagnostics = diagnostics.clone();
-            for diagnostic in
-                diagnostics.iter_mut().filter(|d| d.severity == Severity::Error && d.help.is_none())
-            {
-                diagnostic.help = Some("`--engine clear` runs it in the clear".to_owned());
-            }
-            diagnostics
-        })?;
-        if options.engine != EngineKind::Encrypted {
-            return Ok(());
+    fn eval(&self, task: &EvalTask, evaluation: &Evaluation) -> Result<(), Stop> {
+        let options = self.options();
+        let span = task.span;
+        if options.engine != EngineKind::Clear {
+            let schedule = self.schedule(&evaluation.schedule)?;
+            self.check_memory(&evaluation.function, span, schedule, Extent { steps: 1, samples: 1 })?;
         }
-        let steps = Length::of(training, samples, options).steps;
-        let costs = Costs::typical(schedule.profile, rayon::current_num_threads());
-        let encrypted = samples.min(steps.saturating_mul(training.batch));
-        let extent = Extent { steps, samples: encrypted };
-        let report =
-            estimate::report(&task.model, schedule, &costs, extent, training.typing.alignments.len());
-        let (needed, source) = (
-            report.memory_bytes as u64,
-            match self.args.memory {
-                Some(_) => "`--memory` allows",
-                None => "this machine has free",
-            },
-        );
-        let Some(limit) = self.args.memory.or_else(available_memory_bytes).filter(|&limit| needed > limit)
-        else {
-            return Ok(());
-        };
-        let message = format!(
-            "training `{}` needs about {}, but {source} {}",
-            task.model,
-            super::format::bytes(needed as f64),
-            super::format::bytes(limit as f64)
-        );
-        Err(vec![Diagnostic::error("E0616", message).label(task.span, "too large for this memory").help(
-            "take a smaller batch or fewer samples (`train: N` in the data), a smaller model, or a machine with more memory",
-        )])
+        let record =
+            self.watched(&evaluation.function, span, |observer| evaluate(evaluation, &options, observer))?;
+        if !self.args.json {
+            self.shell.print(&summary::evaluation(&record));
+        }
+        Ok(())
     }
 
-    fn write(
-        &self,
-        path: &Path,
-        training: &Training,
-        outcome: &Outcome,
-        data: &crate::data::Dataset,
-    ) -> Result<(), Diagnostic> {
-        model_file::write(path, training, outcome, data).map_err(|error| {
-            Diagnostic::error(
-                "E0617",
-                format!("the weights cannot be written to {}: {error}", path.display()),
-            )
-            .help("give `--out` a path in a folder that exists and that you may write to")
-        })
+    /// The schedule, or why the encrypted engine cannot run the program.
+    fn schedule<'s>(&self, schedule: &'s Result<Schedule, Vec<Diagnostic>>) -> Result<&'s Schedule, Stop> {
+        schedule.as_ref().map_err(|diagnostics| self.report(diagnostics))
+    }
+
+    /// Refuses what the memory will not hold.
+    fn check_memory(&self, name: &str, span: Span, schedule: &Schedule, extent: Extent) -> Result<(), Stop> {
+        if self.args.engine != EngineName::Encrypted {
+            return Ok(());
+        }
+        let costs = Costs::typical(schedule.profile, rayon::current_num_threads());
+        let needed = estimate::report(name, schedule, &costs, extent, 0).memory_bytes as u64;
+        let source = if self.args.memory.is_some() { "`--memory` allows" } else { "this machine has free" };
+        let limit = self.args.memory.or_else(available_memory_bytes).filter(|&limit| needed > limit);
+        let Some(limit) = limit else { return Ok(()) };
+        let message = format!(
+            "running `{name}` needs about {}, but {source} {}",
+            format::bytes(needed as f64),
+            format::bytes(limit as f64)
+        );
+        let help = "take a smaller batch, fewer samples (`train: N` in the data) or a smaller model";
+        Err(self.report(&[Diagnostic::error("E0616", message).label(span, "too large").help(help)]))
     }
 }

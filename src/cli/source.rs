@@ -8,6 +8,7 @@ use super::args::{SchemeArgs, SchemeName};
 use crate::data::{Loader, nearest_file};
 use crate::diagnostics::{Diagnostic, FileId, Severity, Sources, Span};
 use crate::he::params;
+use crate::plan::check::diagnose;
 use crate::plan::compile::Settings;
 use crate::typeck::{self, Program};
 
@@ -31,17 +32,19 @@ impl Checked {
 }
 
 /// Reads and checks a program, and the data that it names.
-pub fn check(path: &Path) -> Checked {
+pub fn check(path: &Path, settings: Settings) -> Checked {
     let mut sources = Sources::default();
     let loader = Loader::beside(path);
-    match read(path, &mut sources) {
-        Err(diagnostic) => Checked { sources, diagnostics: vec![diagnostic], program: None, loader },
-        Ok(file) => {
-            let typeck::Checked { program, mut diagnostics } = typeck::check(&mut sources, file, &loader);
-            diagnostics.extend(loader.warnings());
-            Checked { sources, diagnostics, program, loader }
-        }
+    let mut checked = match read(path, &mut sources) {
+        Err(diagnostic) => typeck::Checked { program: None, diagnostics: vec![diagnostic] },
+        Ok(file) => typeck::check(&mut sources, file, &loader),
+    };
+    if let Some(program) = &checked.program {
+        checked.diagnostics.extend(diagnose(program, settings.profile));
     }
+    checked.diagnostics.extend(loader.warnings());
+    let program = if checked.has_errors() { None } else { checked.program };
+    Checked { sources, diagnostics: checked.diagnostics, program, loader }
 }
 
 /// What the options about the cryptography mean.
@@ -51,8 +54,15 @@ pub fn settings(args: &SchemeArgs) -> Result<Settings, Diagnostic> {
             .help("leave out `--scheme`, or write `--scheme tfhe`"));
     }
     let profile = args.profile.as_deref().map(params::profile).transpose();
-    let profile = profile.map_err(|error| Diagnostic::error("E0614", error.to_string()))?;
+    let profile = profile
+        .map_err(|error| Diagnostic::error("E0618", error.to_string()).help("leave out `--profile`"))?;
     Ok(Settings { profile })
+}
+
+/// A program that only declares things.
+pub fn nothing_to_run(path: &Path) -> Diagnostic {
+    Diagnostic::error("E0614", format!("{} runs nothing", path.display()))
+        .help("add `train MODEL on DATA { … }`, or `eval FUNCTION(…)`")
 }
 
 fn read(path: &Path, sources: &mut Sources) -> Result<FileId, Diagnostic> {
@@ -90,7 +100,12 @@ fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
             format!("there is no file {name}"),
             match nearest_file(path) {
                 Some(near) => format!("did you mean {}?", path.with_file_name(near).display()),
-                None => "give the path of a program, as examples/breast_cancer.hes".to_owned(),
+                None => {
+                    match path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+                        Some(folder) => format!("there is no folder {}", folder.display()),
+                        None => "give the path of a program, as examples/breast_cancer.hes".to_owned(),
+                    }
+                }
             },
         ),
         io::ErrorKind::IsADirectory => {

@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use super::format;
-use crate::run::events::{DoneRecord, Scores};
+use crate::run::events::{DoneRecord, ResultRecord, Scores};
 
 /// The scores of a training run, its time and its memory.
-pub fn done(record: &DoneRecord, data: &str) -> String {
+pub fn training(record: &DoneRecord, data: &str) -> String {
     let how = match record.engine.as_str() {
         "encrypted" => "trained on encrypted data",
         "simulate" => "trained in simulation (integers and noise of the encrypted run)",
@@ -48,6 +48,35 @@ pub fn done(record: &DoneRecord, data: &str) -> String {
     if record.peak_memory_bytes > 0 {
         row("peak memory", format::bytes(record.peak_memory_bytes as f64), "");
     }
+    if let Some(parameters) = &record.parameters {
+        let note = format!("{} bits of security", parameters.security_bits.floor());
+        row("profile", parameters.profile.to_owned(), &note);
+    }
+    out
+}
+
+/// Values of a result that are shown.
+const SHOWN: usize = 16;
+
+/// The result of a function, and how far it is from the clear engine's.
+pub fn evaluation(record: &ResultRecord) -> String {
+    let values: Vec<String> = record.values.iter().take(SHOWN).map(|v| format!("{v:.4}")).collect();
+    let more = if record.values.len() > SHOWN { ", …" } else { "" };
+    let mut out = format!("{} = [{}{more}]\n\n", record.name, values.join(", "));
+    let mut row = |name: &str, value: String, note: &str| {
+        let note = if note.is_empty() { String::new() } else { format!("   ({note})") };
+        let _ = writeln!(out, "  {name:<18}{value:>14}{note}");
+    };
+    row("shape", crate::graph::show_shape(&record.shape), "");
+    if record.engine != "clear" {
+        row("largest error", format!("{:.5}", record.max_error), "against the clear engine");
+        row("mean error", format!("{:.5}", record.rms_error), "root mean square");
+        row("look-ups", format::count(record.luts), "");
+    }
+    if record.parameters.is_some() {
+        row("setup", format::seconds(record.setup_seconds), "keys and encryption");
+    }
+    row("time", format::seconds(record.seconds), "");
     if let Some(parameters) = &record.parameters {
         let note = format!("{} bits of security", parameters.security_bits.floor());
         row("profile", parameters.profile.to_owned(), &note);

@@ -159,11 +159,13 @@ pub fn load(spec: &DataSpec, folder: &Path) -> Result<Dataset, Diagnostic> {
     })
 }
 
+type Loaded = Result<Arc<Dataset>, Diagnostic>;
+
 /// Reads each declaration once, for the checker and for the run.
 #[derive(Debug)]
 pub struct Loader {
     folder: PathBuf,
-    loaded: RefCell<Vec<(DataSpec, Result<Arc<Dataset>, Diagnostic>)>>,
+    loaded: RefCell<Vec<(DataSpec, Loaded)>>,
 }
 
 impl Loader {

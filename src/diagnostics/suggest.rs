@@ -16,7 +16,8 @@ pub fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
                 other.len() >= 4 && (name.starts_with(other) || other.starts_with(name)) && length >= 4;
             shared || distance <= length.div_ceil(3)
         })
-        .min_by_key(|&(distance, other)| (distance, other.len()))
+        // By name at last: the same mistake gets the same suggestion each time.
+        .min_by_key(|&(distance, other)| (distance, other.len(), other))
         .map(|(_, other)| other)
 }
 

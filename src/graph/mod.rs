@@ -59,9 +59,10 @@ impl Origin {
         Self { spans: spans.into(), derivative: false }
     }
 
-    /// The outermost span: the user's own line.
+    /// The user's own line: the innermost one in the file of the outermost.
     pub fn user(&self) -> Option<Span> {
-        self.spans.last().copied()
+        let outermost = self.spans.last()?;
+        self.spans.iter().find(|span| span.file == outermost.file).copied()
     }
 }
 

@@ -90,6 +90,8 @@ pub enum ScalarExpr {
 
 use ScalarExpr::{Bin, Call, Const, Neg, Z};
 
+// The operators simplify, and read in a row: methods, as those of an iterator.
+#[allow(clippy::should_implement_trait)]
 impl ScalarExpr {
     pub fn bin(op: Binary, a: ScalarExpr, b: ScalarExpr) -> Self {
         match (op, &a, &b) {

@@ -254,6 +254,25 @@ fn a_loss_that_is_linear_in_a_shared_value_counts_every_sample() {
     assert_eq!(model.check(loss), 9);
 }
 
+#[test]
+fn a_bias_joined_to_its_weights_changes_no_value() {
+    let o = origin();
+    let mut model = Model::default();
+    let (x, w, b) = (model.input(&[4]), model.param(&[4, 3]), model.param(&[3]));
+    let product = model.graph.matmul(x, w, &o).unwrap();
+    let z = model.graph.add(b, product, &o).unwrap();
+    let h = model.graph.lut(z, tanh(), &o).unwrap();
+    let (joined, outputs) = model.graph.with_joined_biases(&[h]).unwrap();
+    assert_eq!(joined.params().len(), 1);
+    // The bias is the last row.
+    let stacked = vec![model.params.concat()];
+    let (before, after) =
+        (model.values(&model.graph, &[h], &model.params), model.values(&joined, &outputs, &stacked));
+    for (x, y) in before[0].iter().zip(&after[0]) {
+        assert!((x - y).abs() < 1e-5, "{x} became {y}");
+    }
+}
+
 /// A layer that Rust has never heard of, `tanh(x@A) * (x@B) + sin(mean(x)) * c`, trained on a classification.
 #[test]
 fn a_layer_that_nobody_named_learns() {

@@ -5,6 +5,9 @@
 //! them while it is in the first-level cache; the sums come back and are added. The transform is tfhe-fft's; the rest
 //! is compiled for the vector unit of the CPU at hand, which tfhe's own loops for it are not.
 
+// Only a client makes keys.
+#![cfg_attr(not(feature = "client"), allow(dead_code, unused_imports))]
+
 use super::{
     fourier::{Aligned, Fourier, MAGIC},
     params::Profile,

@@ -4,6 +4,9 @@
 //! The transform itself is tfhe-fft's. The twist before it and after it is ours, so that it can be fused with what
 //! produces the numbers and with what takes them.
 
+// Only a client makes keys.
+#![cfg_attr(not(feature = "client"), allow(dead_code, unused_imports))]
+
 use std::sync::{Arc, Mutex, PoisonError};
 use tfhe::core_crypto::{fft_impl::fft64::c64, prelude::ComputationBuffers};
 use tfhe_fft::{

@@ -461,3 +461,66 @@ fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Origin, ScalarExpr, ScalarFn};
+    use crate::interp::Unwatched;
+
+    fn features(samples: usize) -> Vec<f32> {
+        (0..samples * 3).map(|i| (i as f32 * 0.7).sin()).collect()
+    }
+
+    /// `x·x` of three features, and a shared constant.
+    fn squares() -> (Graph, NodeId) {
+        let (mut graph, origin) = (Graph::default(), Origin::default());
+        let x = graph.input(&[3], &origin).unwrap();
+        let product = graph.matmul(x, x, &origin).unwrap();
+        (graph, product)
+    }
+
+    #[test]
+    fn predictions_do_not_depend_on_how_samples_are_grouped() {
+        let (graph, product) = squares();
+        let samples = 2 * CHUNK + 17;
+        let features = features(samples);
+        let batch = Batch { size: samples, features: &features, labels: &[], arguments: None, index: 0 };
+        let together = evaluate(&graph, &[product], &[], &batch).unwrap();
+        assert_eq!(predict(&graph, &[product], &[], &batch).unwrap(), together);
+        assert_eq!(together[0].len(), samples);
+    }
+
+    #[test]
+    fn too_few_numbers_are_an_error_and_no_panic() {
+        let (graph, product) = squares();
+        let features = features(2);
+        let batch = Batch { size: 3, features: &features, labels: &[], arguments: None, index: 0 };
+        let error = evaluate(&graph, &[product], &[], &batch).unwrap_err().to_string();
+        assert_eq!(error, "`features` holds 6 numbers, but 9 are needed (shape [3], batch of 3)");
+    }
+
+    #[test]
+    fn a_step_that_diverges_says_so() {
+        let origin = Origin::default();
+        let mut graph = Graph::default();
+        let info = crate::graph::ParamInfo {
+            name: "w".into(),
+            shape: vec![3],
+            init: crate::graph::Init::Constant(0.0),
+            fan_in: 3,
+            range: None,
+            span: crate::diagnostics::Span::new(crate::diagnostics::FileId(0), 0, 0),
+        };
+        let (x, w) = (graph.input(&[3], &origin).unwrap(), graph.param(info, &origin).unwrap());
+        let z = graph.matmul(x, w, &origin).unwrap();
+        let inverse =
+            ScalarFn { name: "log".into(), expr: ScalarExpr::Const(1.0).div(ScalarExpr::Z), grad: None };
+        let loss = graph.lut(z, inverse, &origin).unwrap();
+        let mut engine = ClearEngine::for_loss(&graph, loss, 0.5, vec![vec![0.0; 3]]).unwrap();
+        let features = features(2);
+        let batch = Batch { size: 2, features: &features, labels: &[], arguments: None, index: 0 };
+        let error = engine.step(&batch, &Unwatched).unwrap_err().to_string();
+        assert!(error.contains("diverges: `w`"), "{error}");
+    }
+}

@@ -445,7 +445,7 @@ fn table(schedule: &Schedule, site: &SiteStep) -> Done<LutTable> {
     let t = schedule.modulus();
     let of = |index: usize| {
         let table = &site.tables[index];
-        move |x: f64| (table.expr.eval(x * site.range) - table.centre) * table.amplitude / t
+        move |x: f64| table.value(x * site.range) * table.amplitude / t
     };
     Ok(match site.tables.len() {
         1 => LutTable::new(schedule.profile, of(0))?,

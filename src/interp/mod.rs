@@ -68,6 +68,14 @@ impl Watch for Unwatched {
     }
 }
 
+/// Look-ups of one site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Excess {
+    pub lookups: u64,
+    /// Of these, how many had an input beyond the site's range.
+    pub beyond: u64,
+}
+
 pub trait Engine {
     fn name(&self) -> &'static str;
 
@@ -76,6 +84,11 @@ pub trait Engine {
 
     /// The parameters, by the client's decryption where they are encrypted.
     fn parameters(&mut self) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// Look-ups that left their range so far, by site of the schedule, where the engine can see them.
+    fn excesses(&self) -> &[Excess] {
+        &[]
+    }
 }
 
 /// Integers modulo t of every operand and product of one step.

@@ -9,7 +9,7 @@ use crate::he::noise;
 use crate::plan::lower::AtomKind;
 use crate::plan::schedule::{ProductStep, Read, Schedule, SiteStep, Source, Stage};
 
-use super::{Batch, Engine, EngineError, Trace, Watch, contract, encode};
+use super::{Batch, Engine, EngineError, Excess, Trace, Watch, contract, encode};
 
 /// Exact integers plus the plan's noise.
 pub struct SimulateEngine<'a> {
@@ -18,10 +18,7 @@ pub struct SimulateEngine<'a> {
     initial: Vec<Vec<f32>>,
     masters: Vec<Vec<i64>>,
     rng: ChaCha20Rng,
-    /// Look-ups whose input lay beyond its range, by site.
-    pub wraps: Vec<u64>,
-    /// Look-ups so far, by site.
-    pub lookups: Vec<u64>,
+    excesses: Vec<Excess>,
 }
 
 /// Values of one step.
@@ -38,8 +35,7 @@ impl<'a> SimulateEngine<'a> {
     pub fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, seed: u64) -> Self {
         Self {
             masters: schedule.masters.iter().map(|master| vec![0; master.elements]).collect(),
-            wraps: vec![0; schedule.sites.len()],
-            lookups: vec![0; schedule.sites.len()],
+            excesses: vec![Excess::default(); schedule.sites.len()],
             rng: ChaCha20Rng::seed_from_u64(seed),
             schedule,
             initial,
@@ -133,10 +129,10 @@ impl<'a> SimulateEngine<'a> {
                     x if x < -1.0 => (x + 2.0, -1.0),
                     x => (x, 1.0),
                 };
-                self.lookups[site] += 1;
-                self.wraps[site] += u64::from(sign < 0.0);
+                self.excesses[site].lookups += 1;
+                self.excesses[site].beyond += u64::from(sign < 0.0);
                 for (table, out) in step.tables.iter().zip(&mut out) {
-                    let value = sign * (table.expr.eval(x * step.range) - table.centre) * table.amplitude;
+                    let value = sign * table.value(x * step.range) * table.amplitude;
                     out.push(value + self.gauss(output_noise) + table.centre * table.amplitude);
                 }
             }
@@ -254,5 +250,9 @@ impl Engine for SimulateEngine<'_> {
                 master.iter().zip(initial).map(|(&m, &w)| (m as f64 / plan.amplitude) as f32 + w).collect()
             })
             .collect())
+    }
+
+    fn excesses(&self) -> &[Excess] {
+        &self.excesses
     }
 }

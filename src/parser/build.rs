@@ -22,6 +22,10 @@ pub struct Context {
     /// Lines with a syntax error: one report for each is enough.
     bad_lines: HashSet<usize>,
     line_starts: Vec<usize>,
+    /// Where the text of each line begins.
+    indents: Vec<usize>,
+    /// Where `//` divides.
+    divisions: Vec<usize>,
     too_deep: bool,
     syntax_errors: usize,
     pub errors: Vec<Diagnostic>,
@@ -30,11 +34,22 @@ pub struct Context {
 type Range = (usize, usize);
 
 impl Context {
-    pub fn new(text: &str, file: FileId, errors: Vec<Diagnostic>) -> Self {
+    pub fn new(
+        text: &str,
+        tokens: &[super::lexer::Spanned<'_>],
+        file: FileId,
+        errors: Vec<Diagnostic>,
+    ) -> Self {
         let line_starts: Vec<usize> = text.match_indices('\n').map(|(at, _)| at + 1).collect();
         let starts = errors.iter().filter_map(|e| e.labels.first()).map(|label| label.span.start as usize);
         let bad_lines = starts.map(|start| line_starts.partition_point(|&at| at <= start)).collect();
-        Self { file, bad_lines, line_starts, too_deep: false, syntax_errors: 0, errors }
+        let is_division = |&&(_, token, _): &&super::lexer::Spanned<'_>| token == Token::SlashSlash;
+        let divisions = tokens.iter().filter(is_division).map(|&(start, ..)| start).collect();
+        let indents = std::iter::once(0)
+            .chain(line_starts.iter().copied())
+            .map(|start| start + text[start..].len() - text[start..].trim_start_matches([' ', '\t']).len())
+            .collect();
+        Self { file, bad_lines, line_starts, indents, divisions, too_deep: false, syntax_errors: 0, errors }
     }
 
     pub fn span(&self, start: usize, end: usize) -> Span {
@@ -197,6 +212,15 @@ impl Context {
         self.syntax_error(recovery.error);
     }
 
+    fn line(&self, byte: usize) -> usize {
+        self.line_starts.partition_point(|&at| at <= byte)
+    }
+
+    /// Whether only blanks come before this byte in its line.
+    fn begins_line(&self, byte: usize) -> bool {
+        self.indents.get(self.line(byte)).is_some_and(|&indent| indent == byte)
+    }
+
     pub fn syntax_error(&mut self, error: ParseError<usize, Token<'_>, Infallible>) {
         let (start, end, found, expected) = match error {
             ParseError::UnrecognizedToken { token: (start, token, end), expected } => {
@@ -207,7 +231,7 @@ impl Context {
             ParseError::InvalidToken { location } => (location, location, None, vec![]),
             ParseError::User { error } => match error {},
         };
-        let line = self.line_starts.partition_point(|&at| at <= start);
+        let line = self.line(start);
         if !self.bad_lines.insert(line) || self.syntax_errors >= MAX_ERRORS {
             return;
         }
@@ -223,6 +247,12 @@ impl Context {
         let keyword = keyword.as_deref().map(|text| text.trim_matches('`'));
         if let Some(word) = keyword.filter(|word| wants_name && Token::KEYWORDS.contains(word)) {
             diagnostic = diagnostic.help(format!("`{word}` is a reserved word: choose another name"));
+        } else if self.divisions.iter().any(|&at| at < start && self.line(at) == line) {
+            diagnostic = diagnostic.help(
+                "inside ( ) and [ ], `//` after a value divides: a comment goes after the comma, or on a line of its own",
+            );
+        } else if found.is_some_and(Token::continues) && self.begins_line(start) {
+            diagnostic = diagnostic.help("a line cannot begin with an operator: end the line before with it");
         } else if matches!(found, Some(Token::Newline)) {
             diagnostic = diagnostic
                 .help("a statement goes on in the next line after an operator or a comma, and before `|>`");

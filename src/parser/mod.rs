@@ -39,7 +39,7 @@ pub fn parse(text: &str, file: FileId) -> Parsed {
     let Some(tokens) = lexer::tokenize(text, file, &mut errors) else {
         return Parsed { diagnostics: errors, ..Parsed::default() };
     };
-    let mut context = build::Context::new(text, file, errors);
+    let mut context = build::Context::new(text, &tokens, file, errors);
     let result = grammar::ModuleParser::new().parse(&mut context, tokens.into_iter().map(Ok));
     let module = result.unwrap_or_else(|error| {
         context.syntax_error(error);

@@ -4,24 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::diagnostics::Diagnostic;
-use crate::graph::{Constant, Graph, Init, NONE, NodeId, ParamId, ParamInfo};
+use crate::graph::{Constant, Graph, NONE, NodeId, ParamId};
 use crate::he::noise;
 use crate::he::params::Profile;
 
 use super::form::Form;
 use super::layout::Layout;
-use super::lower::{AtomKind, Lowered, Product, RangeOf, Side, SiteInput, locate};
+use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, locate};
+use super::nominal::{Nominal, Sizes, weight_rms};
 use super::place::{NoLayout, Placed, place};
-use super::schedule::{Master, Operand, Output, ProductStep, Read, Schedule, SiteStep, Source, Stage, Table};
-
-/// Sizes that the architecture and the data declaration give; never private data.
-#[derive(Clone, Debug)]
-pub struct Nominal {
-    /// Root mean square of the features.
-    pub input_rms: f64,
-    /// Root mean square of a function's argument, by name.
-    pub argument_rms: HashMap<String, f64>,
-}
+use super::schedule::{Master, Operand, Output, ProductStep, Read, Schedule, SiteStep, Source, Table};
+use super::stages::stages;
 
 /// What the outputs of a lowered program are for.
 pub enum Purpose<'a> {
@@ -31,22 +24,18 @@ pub enum Purpose<'a> {
     Evaluate { ranges: &'a [f64] },
 }
 
-/// Nominal root mean square of the gradient at the outputs.
-const OUTPUT_DELTA_RMS: f64 = 0.125;
-
 struct Builder<'a> {
     graph: &'a Graph,
     lowered: Lowered,
     profile: &'static Profile,
     batch: usize,
-    nominal: &'a Nominal,
     operands: Vec<Operand>,
     products: Vec<ProductStep>,
     /// Schedule index of a lowered product that is read, by lowered index.
     product_at: HashMap<usize, usize>,
     /// Requests: units of t per unit of value, by lowered product.
     requests: HashMap<usize, f64>,
-    rms_of_atom: Vec<f64>,
+    sizes: Sizes,
 }
 
 /// Builds the schedule of a lowered program for a profile.
@@ -60,18 +49,16 @@ pub fn build(
     purpose: &Purpose<'_>,
 ) -> Result<Schedule, Diagnostic> {
     let mut builder = Builder {
-        rms_of_atom: vec![0.5; lowered.atoms.len()],
+        sizes: Sizes::of(graph, &lowered, batch, nominal),
         graph,
         lowered,
         profile,
         batch,
-        nominal,
         operands: Vec::new(),
         products: Vec::new(),
         product_at: HashMap::new(),
         requests: HashMap::new(),
     };
-    builder.nominal_sizes();
     let masters = builder.masters(ranges, purpose)?;
     builder.request_products(&masters, purpose)?;
     builder.place_products()?;
@@ -86,78 +73,6 @@ fn power_of_two(x: f64) -> f64 {
 impl Builder<'_> {
     fn t(&self) -> f64 {
         f64::from(self.profile.ring.plaintext_bits).exp2()
-    }
-
-    /// Nominal root mean square of every atom, in the order in which they arise.
-    fn nominal_sizes(&mut self) {
-        for index in 0..self.lowered.atoms.len() {
-            let atom = &self.lowered.atoms[index];
-            self.rms_of_atom[index] = match atom.kind {
-                AtomKind::Fresh(node) => match &self.graph.node(node).op {
-                    crate::graph::Op::Argument(name) => {
-                        self.nominal.argument_rms.get(name).copied().unwrap_or(self.nominal.input_rms)
-                    }
-                    _ => self.nominal.input_rms,
-                },
-                AtomKind::Label(_) => 0.5,
-                AtomKind::Weight { param, .. } => weight_rms(self.graph.param_info(param)),
-                AtomKind::Lut { site, .. } if site < self.lowered.sites.len() => {
-                    let site = &self.lowered.sites[site];
-                    match &site.input {
-                        SiteInput::Form(form) if self.graph.node(site.node).origin.derivative => {
-                            let size = self.form_rms(form);
-                            // The table of the loss makes the first gradient; the later ones hand on what they get.
-                            if self.reads_derivative(form) { size } else { OUTPUT_DELTA_RMS }
-                        }
-                        _ => 0.5,
-                    }
-                }
-                AtomKind::Lut { .. } => 0.5,
-                AtomKind::Product(product) if product < self.lowered.products.len() => {
-                    self.product_rms(&self.lowered.products[product])
-                }
-                AtomKind::Product(_) => 0.5,
-            };
-        }
-    }
-
-    fn reads_derivative(&self, form: &Form) -> bool {
-        form.terms.iter().any(|term| match self.lowered.atoms[term.atom.0 as usize].kind {
-            AtomKind::Product(p) => {
-                self.lowered.products.get(p).is_some_and(|p| self.graph.node(p.node).origin.derivative)
-            }
-            _ => false,
-        })
-    }
-
-    fn form_rms(&self, form: &Form) -> f64 {
-        let has_label = form
-            .terms
-            .iter()
-            .any(|t| matches!(self.lowered.atoms[t.atom.0 as usize].kind, AtomKind::Label(_)));
-        if has_label {
-            return OUTPUT_DELTA_RMS;
-        }
-        let squares: f64 =
-            form.terms.iter().map(|t| (t.coefficient * self.rms_of_atom[t.atom.0 as usize]).powi(2)).sum();
-        let constant = form.constant.get(0);
-        let size = (squares + constant * constant).sqrt();
-        if size > 0.0 { size } else { 1.0 }
-    }
-
-    fn side_rms(&self, side: &Side) -> f64 {
-        match side {
-            Side::Leaf(form) => self.form_rms(form),
-            Side::Product(inner) => self.product_rms(&self.lowered.products[*inner]),
-        }
-    }
-
-    fn product_rms(&self, product: &Product) -> f64 {
-        let mut summed: f64 = product.contracted().iter().map(|l| product.sizes[l] as f64).product();
-        if product.batch_sum {
-            summed *= self.batch as f64;
-        }
-        summed.sqrt() * self.side_rms(&product.sides[0]) * self.side_rms(&product.sides[1])
     }
 
     /// The masters, with an amplitude for which rate/batch leaves powers of two.
@@ -266,7 +181,7 @@ impl Builder<'_> {
         level: usize,
     ) -> Result<(usize, f64), Diagnostic> {
         let product = self.lowered.products[lowered].clone();
-        let rms: Vec<f64> = product.sides.iter().map(|side| self.side_rms(side)).collect();
+        let rms: Vec<f64> = product.sides.iter().map(|side| self.sizes.side(&self.lowered, side)).collect();
         // Least noise in the result for a given product of the amplitudes.
         let left = match &product.sides {
             [Side::Leaf(left), Side::Leaf(right)] => {
@@ -335,7 +250,7 @@ impl Builder<'_> {
             layout: placed.result.clone(),
             level,
             amplitude,
-            rms: self.product_rms(&product),
+            rms: self.sizes.product(&self.lowered, &product),
             noise,
         });
         Ok((self.products.len() - 1, noise))
@@ -403,7 +318,7 @@ impl Builder<'_> {
             fresh: kinds.iter().any(is_fresh),
             packed: kinds.iter().any(|kind| !is_fresh(kind)),
             noise: self.leaf_noise(form, 1.0),
-            rms: self.form_rms(form),
+            rms: self.sizes.form(&self.lowered, form),
             form: form.clone(),
         });
         self.operands.len() - 1
@@ -519,7 +434,7 @@ impl Builder<'_> {
                 }
                 SiteInput::Form(form) => {
                     let reads = self.reads(site.node, form, self.t() / (4.0 * site.range))?;
-                    (reads, form.constant.clone(), site.range, self.form_rms(form))
+                    (reads, form.constant.clone(), site.range, self.sizes.form(&self.lowered, form))
                 }
             };
             let outputs = site.functions.len();
@@ -543,16 +458,7 @@ impl Builder<'_> {
                 constant,
                 range,
                 amplitude: self.t() / (4.0 * range),
-                tables: site
-                    .functions
-                    .iter()
-                    .map(|f| Table {
-                        name: f.name.clone(),
-                        centre: (f.expr.eval(range) + f.expr.eval(-range)) / 2.0,
-                        expr: f.expr.clone(),
-                        amplitude: 0.0,
-                    })
-                    .collect(),
+                tables: site.functions.iter().map(|f| Table::new(&f.name, &f.expr, range)).collect(),
                 elements: site.elements,
                 per_sample: site.per_sample,
                 input_error: 2.0 * (switches + operand_noise).sqrt(),
@@ -656,71 +562,4 @@ impl Builder<'_> {
 
 fn is_identity(map: &[u32]) -> bool {
     map.iter().enumerate().all(|(i, &j)| j != NONE && i as u32 == j)
-}
-
-/// Nominal root mean square of a parameter's values during training.
-fn weight_rms(info: &ParamInfo) -> f64 {
-    let he = (2.0 / info.fan_in.max(1) as f64).sqrt();
-    match &info.init {
-        Init::HeNormal => he,
-        Init::Normal(std) => std.abs().max(1e-6),
-        Init::Uniform(a, b) => ((a * a + a * b + b * b) / 3.0).sqrt().max(1e-6),
-        // Zero at first, as large as others once trained.
-        Init::Constant(_) => he,
-        Init::Stacked(parts) => parts.first().map_or(he, weight_rms),
-    }
-}
-
-/// Everything that is ready is done before the next batch of look-ups, so that batches are as large as can be.
-fn stages(schedule: &Schedule) -> Vec<Stage> {
-    let mut stages = Vec::new();
-    let mut done_sites = vec![false; schedule.sites.len()];
-    let mut done_operands = vec![false; schedule.operands.len()];
-    let mut done_products = vec![false; schedule.products.len()];
-    loop {
-        let ready: Vec<usize> = (0..schedule.operands.len())
-            .filter(|&i| !done_operands[i])
-            .filter(|&i| {
-                schedule.operands[i].form.terms.iter().all(|term| {
-                    match schedule.atoms[term.atom.0 as usize].kind {
-                        AtomKind::Lut { site, .. } | AtomKind::Weight { site, .. } => done_sites[site],
-                        _ => true,
-                    }
-                })
-            })
-            .collect();
-        if !ready.is_empty() {
-            ready.iter().for_each(|&i| done_operands[i] = true);
-            stages.push(Stage::Operands(ready));
-            continue;
-        }
-        let is_done = |source: &Source, operands: &[bool], products: &[bool]| match *source {
-            Source::Operand(i) => operands[i],
-            Source::Product(i) => products[i],
-            Source::Master(_) => true,
-        };
-        let ready: Vec<usize> = (0..schedule.products.len())
-            .filter(|&i| !done_products[i])
-            .filter(|&i| {
-                schedule.products[i].sides.iter().all(|s| is_done(s, &done_operands, &done_products))
-            })
-            .collect();
-        if !ready.is_empty() {
-            ready.iter().for_each(|&i| done_products[i] = true);
-            stages.push(Stage::Products(ready));
-            continue;
-        }
-        let ready: Vec<usize> = (0..schedule.sites.len())
-            .filter(|&i| !done_sites[i])
-            .filter(|&i| {
-                let mut sources = schedule.sites[i].reads.iter().flat_map(|read| &read.sources);
-                sources.all(|(source, _)| is_done(source, &done_operands, &done_products))
-            })
-            .collect();
-        if ready.is_empty() {
-            return stages;
-        }
-        ready.iter().for_each(|&i| done_sites[i] = true);
-        stages.push(Stage::Tables(ready));
-    }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::compile::{Prepared, prepare_evaluation, prepare_function, prepare_training};
 use super::lower::RangeOf;
+use super::prepare::{Prepared, prepare_evaluation, prepare_function, prepare_training};
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId};
 use crate::he::params::Profile;

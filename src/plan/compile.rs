@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
-use crate::graph::{Graph, NodeId, ParamId, ShapeError};
+use crate::graph::{Graph, NodeId, ParamId};
 use crate::he::params::{PROFILES, Profile};
 use crate::typeck::levels::Typing;
-use crate::typeck::{Batch, EvalTask, FunctionTask, TaskArgument, TrainTask};
+use crate::typeck::{Batch, EvalTask, TaskArgument, TrainTask};
 
-use super::build::{Nominal, Purpose, build};
+use super::build::{Purpose, build};
 use super::check::{check_function, check_training, nominal_rms};
 use super::initial::Architecture;
 use super::lower::{Lowered, Lowering, Side};
+use super::nominal::Nominal;
+use super::prepare::{Prepared, prepare_training, too_large};
 use super::schedule::Schedule;
 
 /// What a user may set from outside the program.
@@ -51,47 +53,6 @@ pub struct Evaluation {
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
     pub typing: Typing,
-}
-
-/// Turns a shape error of a generated graph into a diagnostic: the derivative grew too large.
-fn too_large(task: &str, error: &ShapeError) -> Vec<Diagnostic> {
-    vec![
-        Diagnostic::error("E0503", format!("the derivative of `{task}` is too large: {error}"))
-            .help("use smaller layers or a smaller batch"),
-    ]
-}
-
-/// A training as graphs, before its schedule.
-pub struct Prepared {
-    /// The model and its loss, with biases joined to their weights, and the derivative.
-    pub forward: Graph,
-    pub logits: NodeId,
-    pub architecture: Architecture,
-    /// The gradients of one step, with fused tables.
-    pub step: Graph,
-    pub params: Vec<ParamId>,
-    pub gradients: Vec<NodeId>,
-}
-
-pub fn prepare_training(task: &TrainTask) -> Result<Prepared, Vec<Diagnostic>> {
-    let shape = |error: ShapeError| too_large(&task.model, &error);
-    let (mut forward, nodes) = task.graph.with_joined_biases(&[task.loss, task.logits]).map_err(shape)?;
-    let (loss, logits) = (nodes[0], nodes[1]);
-    let architecture = Architecture::of(&forward, logits);
-    let derivative = forward.differentiate(loss).map_err(shape)?;
-    let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.into_iter().unzip();
-    let (step, gradients) = forward.fused(&gradients).map_err(shape)?;
-    Ok(Prepared { forward, logits, architecture, step, params, gradients })
-}
-
-/// The graph of a function that is run, with fused tables, and its result in it.
-pub fn prepare_evaluation(task: &EvalTask) -> Result<(Graph, Vec<NodeId>), Vec<Diagnostic>> {
-    task.graph.fused(&[task.result]).map_err(|error| too_large(&task.function, &error))
-}
-
-/// The graph of a function that nothing runs, with fused tables, and its result in it.
-pub fn prepare_function(task: &FunctionTask) -> Result<(Graph, Vec<NodeId>), Vec<Diagnostic>> {
-    task.graph.fused(&[task.result]).map_err(|error| too_large(&task.name, &error))
 }
 
 impl Training {
@@ -134,10 +95,10 @@ impl Training {
 
 impl Evaluation {
     pub fn compile(task: &EvalTask, settings: Settings) -> Result<Self, Vec<Diagnostic>> {
-        let shape = |error: ShapeError| too_large(&task.function, &error);
         let mut roots = vec![task.result];
         roots.extend(task.arguments.iter().map(|argument| argument.node));
-        let (graph, mut outputs) = task.graph.fused(&roots).map_err(shape)?;
+        let (graph, mut outputs) =
+            task.graph.fused(&roots).map_err(|error| too_large(&task.function, &error))?;
         let nodes = outputs.split_off(1);
         let arguments = task.arguments.iter().cloned().zip(nodes);
         let arguments = arguments.map(|(argument, node)| TaskArgument { node, ..argument }).collect();

@@ -253,8 +253,13 @@ impl<'a> Lowering<'a> {
         let (shape, per_sample) = (input.shape.clone(), input.per_sample);
         let (site, index) = match self.tables.get(&key) {
             Some(&site) => {
-                self.out.sites[site].functions.push(function);
-                (site, self.out.sites[site].functions.len() - 1)
+                let functions = &mut self.out.sites[site].functions;
+                let index =
+                    functions.iter().position(|known| known.expr == function.expr).unwrap_or_else(|| {
+                        functions.push(function);
+                        functions.len() - 1
+                    });
+                (site, index)
             }
             None => {
                 self.out.sites.push(Site {

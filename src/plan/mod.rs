@@ -1,7 +1,7 @@
 //! From the typed graph to a schedule: parameters, layouts, amplitudes, batches of look-ups, estimates.
 //!
 //! In: a graph whose shapes, levels and ranges are checked. Out: a [`schedule::Schedule`] that every engine
-//! understands, and a [`report`] that says what it will cost before anything runs. Pure; knows no key and no data.
+//! understands, and an [`estimate::Report`] that says what it will cost before anything runs. Pure; knows no key and no data.
 
 mod build;
 pub mod check;
@@ -11,7 +11,11 @@ pub mod form;
 pub mod initial;
 pub mod layout;
 pub mod lower;
+mod nominal;
 mod place;
+mod prepare;
 pub mod schedule;
+mod stages;
 
-pub use build::{Nominal, Purpose, build};
+pub use build::{Purpose, build};
+pub use nominal::Nominal;

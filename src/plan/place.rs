@@ -1,6 +1,7 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::layout::{Layout, is_clean, meetings, support};
 use super::lower::{Product, Side};
@@ -106,9 +107,9 @@ impl Placer<'_> {
             }
         }
         for label in labels {
-            if !classes.contains_key(&(at, label)) {
+            if let Entry::Vacant(class) = classes.entry((at, label)) {
                 self.sizes.push(product.sizes.get(&label).copied().unwrap_or(1));
-                classes.insert((at, label), self.sizes.len() - 1);
+                class.insert(self.sizes.len() - 1);
                 order.push(self.sizes.len() - 1);
             }
         }
@@ -131,7 +132,7 @@ impl Placer<'_> {
         let mut sides = Vec::new();
         let mut supports = Vec::new();
         let mut inner = [None, None];
-        for k in 0..2 {
+        for (k, inner) in inner.iter_mut().enumerate() {
             let own_sign = |label: u8| match contracted.contains(&label) {
                 true if k == minus => -1,
                 true => 1,
@@ -158,7 +159,7 @@ impl Placer<'_> {
                     let (placed, support) = self.build(*next, classes, &wanted, own_sample)?;
                     supports.push(support);
                     sides.push(placed.result.clone());
-                    inner[k] = Some(Box::new(placed));
+                    *inner = Some(Box::new(placed));
                 }
             }
         }
@@ -202,5 +203,123 @@ impl Placer<'_> {
             sample_stride: (sample_sign * self.sample_stride).rem_euclid(modulus) as u32,
             samples: if sample_sign == 0 { 1 } else { self.samples },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Constant, NodeId};
+    use crate::plan::form::Form;
+
+    const DEGREE: usize = 256;
+
+    fn product(labels: [&str; 3], sizes: &[(u8, usize)], sampled: [bool; 2], batch_sum: bool) -> Product {
+        let leaf = || Side::Leaf(Form::constant(Constant::Uniform(0.0), &[]));
+        Product {
+            node: NodeId::default(),
+            sides: [leaf(), leaf()],
+            labels: labels.map(|l| l.as_bytes().to_vec()),
+            sizes: sizes.iter().copied().collect(),
+            batch_sum,
+            side_per_sample: sampled,
+        }
+    }
+
+    /// Puts `values[sample][element]` into a polynomial.
+    fn polynomial(layout: &Layout, values: &[Vec<i64>]) -> Vec<i64> {
+        let mut out = vec![0; DEGREE];
+        for (sample, row) in values.iter().enumerate() {
+            for (element, &value) in row.iter().enumerate() {
+                let (place, sign) = layout.position(DEGREE, sample, element);
+                out[place] += sign * value;
+            }
+        }
+        out
+    }
+
+    fn negacyclic(a: &[i64], b: &[i64]) -> Vec<i64> {
+        let mut out = vec![0; DEGREE];
+        for (i, &x) in a.iter().enumerate() {
+            for (j, &y) in b.iter().enumerate() {
+                let k = i + j;
+                if k < DEGREE { out[k] += x * y } else { out[k - DEGREE] -= x * y }
+            }
+        }
+        out
+    }
+
+    fn values(rows: usize, elements: usize, seed: i64) -> Vec<Vec<i64>> {
+        (0..rows as i64)
+            .map(|r| (0..elements as i64).map(|e| (seed * 31 + r * 17 + e * 7) % 23 - 11).collect())
+            .collect()
+    }
+
+    fn read(layout: &Layout, polynomial: &[i64], sample: usize, element: usize) -> i64 {
+        let (place, sign) = layout.position(DEGREE, sample, element);
+        sign * polynomial[place]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn forward_backward_and_gradient_read_the_right_sums(n in 1usize..20, m in 1usize..12, batch in 1usize..9) {
+            let sizes = [(b'j', n), (b'l', m)];
+            let forward = product(["j", "jl", "l"], &sizes, [true, false], false);
+            let backward = product(["l", "jl", "j"], &sizes, [true, false], false);
+            let gradient = product(["j", "l", "jl"], &sizes, [true, true], true);
+            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch).unwrap();
+            let (forward, backward, gradient) = (place(&forward), place(&backward), place(&gradient));
+            // Weights keep one layout in all three.
+            proptest::prop_assert_eq!(&forward.sides[1].exponents, &gradient.result.exponents);
+            proptest::prop_assert_eq!(&backward.sides[1].exponents, &gradient.result.exponents);
+            let samples = forward.sides[0].samples;
+            let (x, delta) = (values(samples, n, 3), values(samples, m, 5));
+            let w = &values(1, n * m, 7);
+            let run = |placed: &Placed, left: &[Vec<i64>], right: &[Vec<i64>]| {
+                negacyclic(&polynomial(&placed.sides[0], left), &polynomial(&placed.sides[1], right))
+            };
+            let z = run(&forward, &x, w);
+            let g = run(&backward, &delta, w);
+            let outer = run(&gradient, &x, &delta);
+            for s in 0..samples {
+                for l in 0..m {
+                    let want: i64 = (0..n).map(|j| x[s][j] * w[0][j * m + l]).sum();
+                    proptest::prop_assert_eq!(read(&forward.result, &z, s, l), want);
+                }
+                for j in 0..n {
+                    let want: i64 = (0..m).map(|l| delta[s][l] * w[0][j * m + l]).sum();
+                    proptest::prop_assert_eq!(read(&backward.result, &g, s, j), want);
+                }
+            }
+            for element in 0..n * m {
+                let want: i64 = (0..samples).map(|s| x[s][element / m] * delta[s][element % m]).sum();
+                proptest::prop_assert_eq!(read(&gradient.result, &outer, 0, element), want);
+            }
+        }
+
+        #[test]
+        fn two_products_in_a_row_stay_clean(n in 1usize..7, m in 1usize..6, k in 1usize..5) {
+            let inner = product(["j", "jl", "l"], &[(b'j', n), (b'l', m)], [false, false], false);
+            let mut outer = product(["j", "jl", "l"], &[(b'j', m), (b'l', k)], [false, false], false);
+            outer.sides[0] = Side::Product(0);
+            let placed = place(&[inner, outer], 1, DEGREE, 1).unwrap();
+            let first = placed.inner[0].as_ref().unwrap();
+            let (x, u, v) = (values(1, n, 3), values(1, n * m, 4), values(1, m * k, 5));
+            let h = negacyclic(&polynomial(&first.sides[0], &x), &polynomial(&first.sides[1], &u));
+            let z = negacyclic(&h, &polynomial(&placed.sides[1], &v));
+            for c in 0..k {
+                let want: i64 = (0..m)
+                    .map(|l| (0..n).map(|j| x[0][j] * u[0][j * m + l]).sum::<i64>() * v[0][l * k + c])
+                    .sum();
+                proptest::prop_assert_eq!(read(&placed.result, &z, 0, c), want);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let wide = product(["j", "jl", "l"], &[(b'j', 64), (b'l', 10)], [true, false], false);
+        let refused = place(&[wide], 0, DEGREE, 4).unwrap_err();
+        assert_eq!(refused, NoLayout::TooLarge { needed: 640, degree: DEGREE });
     }
 }

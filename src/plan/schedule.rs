@@ -79,10 +79,37 @@ pub struct Read {
 pub struct Table {
     pub name: String,
     pub expr: ScalarExpr,
+    /// Where the function is defined within the range; beyond, the table holds the value at the border.
+    pub domain: (f64, f64),
     /// Subtracted before the table is built and added back in the clear: the table is continuous where it wraps.
     pub centre: f64,
     /// Units of t per unit of value in the output.
     pub amplitude: f64,
+}
+
+impl Table {
+    /// A table of `expr` on −range..range; its amplitude is set once its uses are known.
+    pub fn new(name: &str, expr: &ScalarExpr, range: f64) -> Self {
+        const POINTS: i32 = 2048;
+        let at = |i: i32| range * f64::from(i) / f64::from(POINTS);
+        let defined = |i: &i32| expr.eval(at(*i)).is_finite();
+        let high = (-POINTS..=POINTS).rev().find(defined).unwrap_or(0);
+        let low = (-POINTS..=high).rev().take_while(defined).last().unwrap_or(high);
+        let mut table = Self {
+            name: name.to_owned(),
+            expr: expr.clone(),
+            domain: (at(low), at(high)),
+            centre: 0.0,
+            amplitude: 0.0,
+        };
+        table.centre = (table.value(range) + table.value(-range)) / 2.0;
+        table
+    }
+
+    /// What the table holds at an input, less its centre.
+    pub fn value(&self, input: f64) -> f64 {
+        self.expr.eval(input.clamp(self.domain.0, self.domain.1)) - self.centre
+    }
 }
 
 /// One batch of look-ups of the same functions.

@@ -8,6 +8,8 @@ use crate::interp::encrypted::{EncryptedBatch, State, torus};
 use crate::interp::{Batch, EngineError, encode};
 use crate::plan::schedule::{Output, Schedule};
 
+use super::events::{Observer, Phase, Progress};
+
 /// Holds the only secret key.
 pub struct Client {
     key: ClientKey,
@@ -16,6 +18,16 @@ pub struct Client {
 impl Client {
     pub fn new(profile: &'static Profile) -> Result<Self, HeError> {
         Ok(Self { key: ClientKey::generate(profile)? })
+    }
+
+    /// A client with new keys, and the evaluation keys that a schedule needs.
+    pub fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, ServerKeys), HeError> {
+        observer.phase(Phase::Keys);
+        let client = Self::new(schedule.profile)?;
+        let keys = client.server_keys(schedule, &|done, total| {
+            observer.progress(Progress { done: done as u64, total: total as u64 });
+        })?;
+        Ok((client, keys))
     }
 
     /// The evaluation keys that a schedule needs.

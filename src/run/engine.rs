@@ -6,7 +6,7 @@ use crate::plan::schedule::Schedule;
 
 use super::client::Client;
 use super::events::{Observer, Phase, Progress};
-use super::train::{Rows, RunError};
+use super::options::{Rows, RunError};
 
 pub struct EncryptedEngine<'a> {
     client: Client,
@@ -24,19 +24,16 @@ impl<'a> EncryptedEngine<'a> {
         rows: &[Rows],
         observer: &dyn Observer,
     ) -> Result<Self, RunError> {
-        observer.phase(Phase::Keys);
-        let client = Client::new(schedule.profile)?;
-        let keys = client.server_keys(schedule, &|done, total| {
-            observer.progress(Progress { done: done as u64, total: total as u64 });
-        })?;
+        let (client, keys) = Client::with_keys(schedule, observer)?;
         observer.phase(Phase::Encrypt);
+        let total = rows.len() as u64;
         let mut batches = Vec::with_capacity(rows.len());
         for (done, rows) in rows.iter().enumerate() {
             if observer.cancelled() {
                 return Err(EngineError::Cancelled.into());
             }
             batches.push(client.encrypt(schedule, &rows.batch())?);
-            observer.progress(Progress { done: done as u64 + 1, total: 0 });
+            observer.progress(Progress { done: done as u64 + 1, total });
         }
         let server = Server::new(keys, schedule, initial)?;
         Ok(Self { client, schedule, server, batches })

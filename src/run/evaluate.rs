@@ -16,8 +16,8 @@ use crate::plan::estimate::ParametersReport;
 use crate::typeck::Distribution;
 
 use super::client::Client;
-use super::events::{Event, Observer, Phase, Progress, ResultRecord};
-use super::train::{EngineKind, RunError, RunOptions, Watched};
+use super::events::{Event, Observer, Phase, ResultRecord};
+use super::options::{EngineKind, RunError, RunOptions, Watched};
 
 /// Public values of the arguments, drawn by the client.
 pub fn draw(evaluation: &Evaluation, seed: u64) -> HashMap<NodeId, Vec<f32>> {
@@ -73,11 +73,7 @@ pub fn evaluate(
         }
         EngineKind::Encrypted => {
             let schedule = schedule()?;
-            observer.phase(Phase::Keys);
-            let client = Client::new(schedule.profile)?;
-            let keys = client.server_keys(schedule, &|done, total| {
-                observer.progress(Progress { done: done as u64, total: total as u64 });
-            })?;
+            let (client, keys) = Client::with_keys(schedule, observer)?;
             observer.phase(Phase::Encrypt);
             let encrypted = client.encrypt(schedule, &batch)?;
             setup_seconds = began.elapsed().as_secs_f64();

@@ -14,6 +14,8 @@ pub mod engine;
 #[cfg(feature = "client")]
 pub mod evaluate;
 #[cfg(feature = "client")]
+pub mod options;
+#[cfg(feature = "client")]
 pub mod train;
 
 /// Peak resident memory of this process; 0 where the system does not tell.

@@ -1,64 +1,23 @@
 //! A training run from data to scores: the client's steps and the server's, in one process.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::data::batches::Batches;
 use crate::data::{Dataset, Labels, Samples};
-use crate::he::HeError;
+use crate::diagnostics::Diagnostic;
+use crate::graph::Op;
 use crate::interp::clear::{self, ClearEngine};
 use crate::interp::simulate::SimulateEngine;
-use crate::interp::{Batch, Engine, EngineError, Watch};
+use crate::interp::{Batch, Engine, EngineError, Excess};
 use crate::plan::compile::Training;
 use crate::plan::estimate::ParametersReport;
+use crate::plan::lower::locate;
 use crate::plan::schedule::Schedule;
 use crate::typeck::Batch as BatchSize;
 
 use super::engine::EncryptedEngine;
-use super::events::{DoneRecord, EpochRecord, Event, Observer, Phase, Progress, Scores, StepRecord};
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EngineKind {
-    #[default]
-    Encrypted,
-    Simulate,
-    Clear,
-}
-
-impl EngineKind {
-    pub const ALL: [(EngineKind, &'static str); 3] = [
-        (EngineKind::Encrypted, "encrypted"),
-        (EngineKind::Simulate, "simulate"),
-        (EngineKind::Clear, "clear"),
-    ];
-
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RunOptions {
-    pub engine: EngineKind,
-    /// Ends after so many steps.
-    pub steps: Option<usize>,
-    /// In the place of the program's number of epochs.
-    pub epochs: Option<usize>,
-    /// Rules initial weights, shuffling and simulated noise; nothing secret.
-    pub seed: u64,
-    /// Trains the clear engine beside it, on the client.
-    pub compare: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error("{0}")]
-    Keys(#[from] HeError),
-    #[error("{0}")]
-    Engine(#[from] EngineError),
-    #[error("{0}")]
-    Data(String),
-}
+use super::events::{DoneRecord, EpochRecord, Event, Observer, Phase, Scores, StepRecord};
+use super::options::{EngineKind, Rows, RunError, RunOptions, Watched};
 
 /// What a run leaves.
 pub struct Outcome {
@@ -87,50 +46,6 @@ impl Length {
             None => epochs * steps_per_epoch,
         };
         Self { steps_per_epoch, steps, epochs: steps.div_ceil(steps_per_epoch) }
-    }
-}
-
-/// Tells an observer how far an engine is.
-pub(super) struct Watched<'a> {
-    observer: &'a dyn Observer,
-    done: AtomicU64,
-    total: u64,
-}
-
-impl<'a> Watched<'a> {
-    pub fn new(observer: &'a dyn Observer, total: u64) -> Self {
-        Self { observer, done: AtomicU64::new(0), total }
-    }
-}
-
-impl Watch for Watched<'_> {
-    fn luts(&self, done: u64) {
-        let done = self.done.fetch_add(done, Ordering::Relaxed) + done;
-        self.observer.progress(Progress { done, total: self.total });
-    }
-
-    fn cancelled(&self) -> bool {
-        self.observer.cancelled()
-    }
-}
-
-/// One batch's rows, gathered.
-pub struct Rows {
-    index: usize,
-    size: usize,
-    features: Vec<f32>,
-    labels: Vec<f32>,
-}
-
-impl Rows {
-    pub fn batch(&self) -> Batch<'_> {
-        Batch {
-            index: self.index,
-            size: self.size,
-            features: &self.features,
-            labels: &self.labels,
-            arguments: None,
-        }
     }
 }
 
@@ -231,6 +146,9 @@ pub fn train(
     observer.phase(Phase::Decrypt);
     let params = params(training, &mut *engine, &initial)?;
     let name = engine.name().to_owned();
+    if let Some(schedule) = schedule {
+        excess_warnings(training, schedule, engine.excesses()).into_iter().for_each(|w| observer.warn(w));
+    }
     drop(engine);
     observer.phase(Phase::Evaluate);
     let scores = scores(training, data, &params)?;
@@ -259,6 +177,43 @@ pub fn train(
         observer.event(Event::Done(done.clone()));
     }
     Ok(Outcome { params, done, interrupted })
+}
+
+/// Fraction of the look-ups of a site beyond its range from which a user is told.
+const NOTABLE_EXCESS: f64 = 1e-3;
+
+/// Where simulated values left the range of their table.
+fn excess_warnings(training: &Training, schedule: &Schedule, excesses: &[Excess]) -> Vec<Diagnostic> {
+    let notable = |e: &Excess| e.beyond as f64 > NOTABLE_EXCESS * e.lookups as f64;
+    schedule
+        .sites
+        .iter()
+        .zip(excesses)
+        .filter(|(_, excess)| notable(excess))
+        .map(|(site, excess)| {
+            let node = training.step.node(site.node);
+            let (what, help) = match &node.op {
+                Op::Param(param) => {
+                    let name = &training.step.param_info(*param).name;
+                    (
+                        format!("the weights `{name}`"),
+                        "lower the rate, or start them nearer to where they end",
+                    )
+                }
+                op => {
+                    (format!("the input of `{}`", op.name()), "widen it: write `in -32..32` after its type")
+                }
+            };
+            let message = format!(
+                "{what} left the range ±{} in {} of {} simulated look-ups",
+                (site.range * 1000.0).round() / 1000.0,
+                excess.beyond,
+                excess.lookups
+            );
+            locate(Diagnostic::warning("W0402", message), &node.origin.spans, "read by a table here")
+                .help(help)
+        })
+        .collect()
 }
 
 fn clear_engine(training: &Training, params: Vec<Vec<f32>>) -> ClearEngine {

@@ -4,7 +4,7 @@ use super::elaborate::{Elaborator, Evaluated, Frame, Reported};
 use super::names::unknown_name;
 use super::primitives::Primitive;
 use super::scope::Definition;
-use super::types::{Role, show_words};
+use super::types::{Expected, Role, show_words};
 use super::value::Value;
 use crate::diagnostics::{Span, suggest};
 use crate::graph::{ScalarExpr, ScalarFn};
@@ -228,6 +228,7 @@ impl<'a> Elaborator<'a, '_> {
     /// Binds the arguments and elaborates the body. Values that are known now come first, since shapes may need
     /// them: `units` of `[n, units]`.
     fn body(&mut self, callee: &'a Callable, places: Vec<Option<Given<'a>>>, call: Span) -> Evaluated<'a> {
+        self.applied.insert(callee.name.span);
         let name = callee.name.value.as_str();
         let mut frame = Frame::new(callee.span.file, callee.kind != CallableKind::Fn);
         let mut later = Vec::new();
@@ -247,7 +248,10 @@ impl<'a> Elaborator<'a, '_> {
         });
         let value = self.something(value, end)?;
         match &callee.result {
-            Some(ty) => self.check_role(value, ty, end, &mut frame, Role::Result(name), false),
+            Some(ty) => {
+                let expected = Expected { ty, span: end, role: Role::Result(name) };
+                self.check_type(value, expected, &mut frame)
+            }
             None => Ok(value),
         }
     }
@@ -272,7 +276,7 @@ impl<'a> Elaborator<'a, '_> {
                 let at = if piped { call } else { given.span };
                 let inner = self.calls.pop();
                 let role = Role::Argument(callee, &name.value);
-                let value = self.check_role(given.value, ty, at, frame, role, false);
+                let value = self.check_type(given.value, Expected { ty, span: at, role }, frame);
                 self.calls.extend(inner);
                 value?
             }

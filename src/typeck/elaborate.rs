@@ -1,11 +1,11 @@
 //! The state of an elaboration: the graph that grows, where in the program it is, and what was wrong.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::scope::Scope;
 use super::value::Value;
 use crate::diagnostics::{Diagnostic, Span};
-use crate::graph::{Graph, LevelExpr, NodeId, Origin, ShapeError};
+use crate::graph::{Graph, LevelExpr, NodeId, Op, Origin, ShapeError};
 
 /// Calls and expressions that may be nested while elaborating.
 const MAX_DEPTH: usize = 220;
@@ -15,6 +15,8 @@ const MAX_ROUNDS: usize = 1 << 14;
 const MAX_STEPS: usize = 1 << 19;
 /// Nodes that an expression of a table may have.
 pub const MAX_TABLE: usize = 1024;
+/// Elements that all rearrangements (reshape, slice, pad …) together may move: their index maps take memory.
+const MAX_MOVED: usize = 1 << 27;
 
 /// An error that is already among the diagnostics.
 #[derive(Clone, Copy, Debug)]
@@ -72,11 +74,16 @@ pub struct Elaborator<'a, 's> {
     pub path: Vec<String>,
     /// How often a layer appeared at a path.
     pub instances: HashMap<String, usize>,
+    /// Callables that were elaborated, by where their names are declared.
+    pub applied: HashSet<Span>,
     /// Constants of the file that have their value, by where they are declared.
     pub constants: HashMap<Span, Value<'a>>,
     depth: usize,
     rounds: usize,
     steps: usize,
+    /// Nodes whose index maps are counted in `moved`.
+    counted: usize,
+    moved: usize,
 }
 
 impl<'a, 's> Elaborator<'a, 's> {
@@ -88,10 +95,13 @@ impl<'a, 's> Elaborator<'a, 's> {
             calls: Vec::new(),
             path: Vec::new(),
             instances: HashMap::new(),
+            applied: HashSet::new(),
             constants: HashMap::new(),
             depth: 0,
             rounds: 0,
             steps: 0,
+            counted: 0,
+            moved: 0,
         }
     }
 
@@ -155,6 +165,21 @@ impl<'a, 's> Elaborator<'a, 's> {
 
     /// The node, or the error that the graph had with it.
     pub fn built(&mut self, result: Result<NodeId, ShapeError>, span: Span) -> Result<NodeId, Reported> {
+        for id in (self.counted..self.graph.len()).map(NodeId::new) {
+            if let Op::Gather { map, .. } | Op::ScatterAdd { map, .. } = &self.graph.node(id).op {
+                self.moved = self.moved.saturating_add(map.len());
+            }
+        }
+        self.counted = self.graph.len();
+        if self.moved > MAX_MOVED {
+            return Err(self.error(
+                span,
+                "E0213",
+                format!("this program moves more than {MAX_MOVED} elements around"),
+                "here",
+                "use smaller tensors, or fewer rounds of loops",
+            ));
+        }
         result.map_err(|error| {
             let (code, help) = match &error {
                 ShapeError::Mismatch { .. } => {

@@ -3,6 +3,7 @@
 use super::elaborate::{Elaborator, Evaluated, Frame, MAX_TABLE, Reported};
 use super::names::unknown_name;
 use super::scope::Definition;
+use super::types::{Expected, Role};
 use super::value::Value;
 use crate::diagnostics::Span;
 use crate::graph::{Binary, ScalarExpr, ScalarFn};
@@ -69,7 +70,9 @@ impl<'a> Elaborator<'a, '_> {
         let mut frame = Frame::new(item.span.file, false);
         let value = self.nested(item.span, |this| this.expr(&item.value, &mut frame))?;
         let value = match &item.ty {
-            Some(ty) => self.check_type(value, ty, item.value.span, &mut frame, true)?,
+            Some(ty) => {
+                self.check_type(value, Expected { ty, span: item.value.span, role: Role::Let }, &mut frame)?
+            }
             None => value,
         };
         self.constants.insert(item.span, value.clone());

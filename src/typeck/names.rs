@@ -3,12 +3,19 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::MAX_DIAGNOSTICS;
 use super::primitives::INITS;
 use super::scope::{Definition, Scope};
 use crate::diagnostics::{Diagnostic, FileId, Span, suggest};
 use crate::parser::ast::*;
 
-pub fn check(module: &Module, scope: &Scope<'_>, file: FileId, errors: &mut Vec<Diagnostic>) {
+/// Gives the names that callables, tables and constants use.
+pub fn check<'a>(
+    module: &'a Module,
+    scope: &Scope<'a>,
+    file: FileId,
+    errors: &mut Vec<Diagnostic>,
+) -> HashSet<&'a str> {
     let mut names =
         Names { scope, file, locals: Vec::new(), words: HashSet::new(), calls: Vec::new(), errors };
     let mut edges: Edges<'_> = HashMap::new();
@@ -45,6 +52,7 @@ pub fn check(module: &Module, scope: &Scope<'_>, file: FileId, errors: &mut Vec<
         edges.entry(&name.value).or_insert_with(|| std::mem::take(&mut names.calls));
     }
     recursion(&edges, errors);
+    edges.values().flatten().map(|(name, _)| *name).collect()
 }
 
 type Edges<'a> = HashMap<&'a str, Vec<(&'a str, Span)>>;
@@ -254,6 +262,10 @@ impl<'a> Names<'a, '_> {
     }
 
     fn unknown(&mut self, name: &str, span: Span) {
+        // Looking for what was meant takes time for each.
+        if self.errors.len() > MAX_DIAGNOSTICS {
+            return;
+        }
         self.errors.push(unknown_name(
             name,
             span,

@@ -20,7 +20,7 @@ impl Checked {
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     pub data: Vec<DataSpec>,
-    /// In the order of the source.
+    /// Trainings and evaluations in the order of the source, then functions.
     pub tasks: Vec<Task>,
 }
 
@@ -28,7 +28,7 @@ pub struct Program {
 pub enum Task {
     Train(Box<TrainTask>),
     Eval(Box<EvalTask>),
-    /// A function or a model that nothing else in the program runs: checked, but not run.
+    /// A function or a model that no other task calls: checked, but not run.
     Function(Box<FunctionTask>),
 }
 

@@ -1,6 +1,7 @@
 //! Statements: what a block does, line by line.
 
 use super::elaborate::{Elaborator, Evaluated, Frame, Reported, Variable};
+use super::types::{Expected, Role};
 use super::value::Value;
 use crate::diagnostics::{Diagnostic, Span, suggest};
 use crate::graph::{LoopState, show_shape};
@@ -31,7 +32,9 @@ impl<'a> Elaborator<'a, '_> {
                     None => self.expr(&item.value, frame),
                 };
                 let value = match (value, &item.ty) {
-                    (Ok(value), Some(ty)) => self.check_type(value, ty, item.value.span, frame, true),
+                    (Ok(value), Some(ty)) => {
+                        self.check_type(value, Expected { ty, span: item.value.span, role: Role::Let }, frame)
+                    }
                     (value, _) => value,
                 };
                 let value = value.and_then(|value| self.something(value, item.value.span));

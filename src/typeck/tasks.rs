@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::MAX_DIAGNOSTICS;
 use super::call::Given;
 use super::data_spec::{DataCatalog, DataSpec, Outcome, Schema, Spanned};
 use super::elaborate::{Elaborator, Frame, Reported};
@@ -16,14 +17,18 @@ use crate::graph::{elements, show_shape};
 use crate::parser::ast::*;
 
 /// Elaborates everything that the program does. Errors go to `errors`; what has none is in the program.
+///
+/// A function that a task has called is not checked once more by itself: only its callers know the ranges of its
+/// arguments. `called` holds the names that declarations use: functions that nobody calls come first.
 pub fn program(
     module: &Module,
     scope: &Scope<'_>,
+    called: &HashSet<&str>,
     catalog: &dyn DataCatalog,
     errors: &mut Vec<Diagnostic>,
 ) -> Program {
     let mut tasks =
-        Tasks { module, scope, catalog, errors, program: Program::default(), used: HashSet::new() };
+        Tasks { module, scope, catalog, errors, program: Program::default(), applied: HashSet::new() };
     let mut schemas = Vec::new();
     for item in &module.items {
         if let Item::Data(data) = item
@@ -34,15 +39,16 @@ pub fn program(
         }
     }
     for item in &module.items {
+        if tasks.errors.len() >= MAX_DIAGNOSTICS {
+            break;
+        }
         match item {
             Item::Train(train) => {
-                tasks.used.insert(&train.model.value);
                 if let Ok(task) = tasks.train(train, &schemas) {
                     tasks.program.tasks.push(Task::Train(Box::new(task)));
                 }
             }
             Item::Eval(eval) => {
-                tasks.used.insert(&eval.function.value);
                 if let Ok(task) = tasks.eval(eval) {
                     tasks.program.tasks.push(Task::Eval(Box::new(task)));
                 }
@@ -50,13 +56,24 @@ pub fn program(
             _ => {}
         }
     }
+    let (helpers, roots): (Vec<&Callable>, Vec<&Callable>) = module
+        .items
+        .iter()
+        .filter_map(|item| match item {
+            Item::Callable(callable) => Some(callable),
+            _ => None,
+        })
+        .partition(|callable| called.contains(callable.name.value.as_str()));
+    for callable in roots.into_iter().chain(helpers) {
+        if tasks.errors.len() < MAX_DIAGNOSTICS
+            && !tasks.applied.contains(&callable.name.span)
+            && let Some(Ok(task)) = tasks.function(callable)
+        {
+            tasks.program.tasks.push(Task::Function(Box::new(task)));
+        }
+    }
     for item in &module.items {
         match item {
-            Item::Callable(callable) if !tasks.used.contains(callable.name.value.as_str()) => {
-                if let Some(Ok(task)) = tasks.function(callable) {
-                    tasks.program.tasks.push(Task::Function(Box::new(task)));
-                }
-            }
             Item::Let(item) => tasks.constant(item),
             Item::Lut(lut) => tasks.lut(lut),
             _ => {}
@@ -80,8 +97,8 @@ struct Tasks<'a, 's> {
     catalog: &'s dyn DataCatalog,
     errors: &'s mut Vec<Diagnostic>,
     program: Program,
-    /// Names that a `train` or an `eval` runs.
-    used: HashSet<&'a str>,
+    /// Callables that a task has elaborated, by where their names are declared.
+    applied: HashSet<Span>,
 }
 
 impl<'a, 's> Tasks<'a, 's> {
@@ -118,12 +135,13 @@ impl<'a, 's> Tasks<'a, 's> {
         Elaborator::new(self.scope)
     }
 
-    /// Keeps the errors of an elaboration.
+    /// Keeps the errors of an elaboration, and what it has called.
     fn finish<T>(
         &mut self,
         result: Result<T, Reported>,
-        diagnostics: Vec<Diagnostic>,
+        (diagnostics, applied): (Vec<Diagnostic>, HashSet<Span>),
     ) -> Result<T, Reported> {
+        self.applied.extend(applied);
         for diagnostic in diagnostics {
             let known = self.errors.iter().any(|d| {
                 d.code == diagnostic.code && d.message == diagnostic.message && d.labels == diagnostic.labels
@@ -231,8 +249,8 @@ impl<'a, 's> Tasks<'a, 's> {
         };
         let mut elaborator = self.elaborator();
         let nodes = train_graph(&mut elaborator, model, &input, loss, train);
-        let (graph, diagnostics) = (elaborator.graph, elaborator.diagnostics);
-        let nodes = self.finish(nodes, diagnostics)?;
+        let (graph, found) = (elaborator.graph, (elaborator.diagnostics, elaborator.applied));
+        let nodes = self.finish(nodes, found)?;
         let spec = &self.program.data[data];
         let input_range = match &schemas[data] {
             Known::Schema(schema) => schema.range.or(spec.scale.value.range()),
@@ -278,8 +296,8 @@ impl<'a, 's> Tasks<'a, 's> {
         };
         let mut elaborator = self.elaborator();
         let shapes = model_shapes(&mut elaborator, model, first, features.as_deref());
-        let diagnostics = elaborator.diagnostics;
-        let (input, output) = self.finish(shapes, diagnostics)?;
+        let found = (elaborator.diagnostics, elaborator.applied);
+        let (input, output) = self.finish(shapes, found)?;
         if let Some(features) = features.filter(|features| *features != input) {
             let (count, wanted) = (elements(&features), elements(&input));
             let spec = &self.program.data[data];
@@ -374,8 +392,8 @@ impl<'a, 's> Tasks<'a, 's> {
         let function = self.callable(&eval.function, CallableKind::Fn)?;
         let mut elaborator = self.elaborator();
         let nodes = eval_graph(&mut elaborator, function, eval);
-        let (graph, diagnostics) = (elaborator.graph, elaborator.diagnostics);
-        let (arguments, result) = self.finish(nodes, diagnostics)?;
+        let (graph, found) = (elaborator.graph, (elaborator.diagnostics, elaborator.applied));
+        let (arguments, result) = self.finish(nodes, found)?;
         Ok(EvalTask { function: function.name.value.clone(), graph, arguments, result, span: eval.span })
     }
 
@@ -406,16 +424,16 @@ impl<'a, 's> Tasks<'a, 's> {
                 elaborator.built(node, span)
             });
             let Ok(node) = node else {
-                let diagnostics = elaborator.diagnostics;
-                return Some(self.finish(Err(Reported), diagnostics));
+                let found = (elaborator.diagnostics, elaborator.applied);
+                return Some(self.finish(Err(Reported), found));
             };
             arguments.push(TaskArgument { name: name.clone(), node, distribution: None });
             given.push(Given { name: Some(parameter.name.clone()), value: Value::Tensor(node), span });
         }
         let result = elaborator.apply_root(callable, given, callable.name.span);
         let result = result.and_then(|value| as_node(&mut elaborator, value, callable.name.span));
-        let (graph, diagnostics) = (elaborator.graph, elaborator.diagnostics);
-        Some(self.finish(result, diagnostics).map(|result| FunctionTask {
+        let (graph, found) = (elaborator.graph, (elaborator.diagnostics, elaborator.applied));
+        Some(self.finish(result, found).map(|result| FunctionTask {
             name: callable.name.value.clone(),
             graph,
             arguments,
@@ -427,9 +445,9 @@ impl<'a, 's> Tasks<'a, 's> {
     fn constant(&mut self, item: &'a Let) {
         let mut elaborator = self.elaborator();
         let result = elaborator.constant(item);
-        let diagnostics = elaborator.diagnostics;
+        let found = (elaborator.diagnostics, elaborator.applied);
         // Reported or fine: a constant has no task.
-        let _: Result<_, Reported> = self.finish(result.map(|_| ()), diagnostics);
+        let _: Result<_, Reported> = self.finish(result.map(|_| ()), found);
     }
 
     /// A table whose other parameters have defaults is complete by itself.
@@ -445,8 +463,8 @@ impl<'a, 's> Tasks<'a, 's> {
             let given = vec![Given::positional(value, lut.name.span)];
             elaborator.apply(Definition::Lut(lut), given, lut.name.span)
         });
-        let diagnostics = elaborator.diagnostics;
-        let _: Result<_, Reported> = self.finish(result.map(|_| ()), diagnostics);
+        let found = (elaborator.diagnostics, elaborator.applied);
+        let _: Result<_, Reported> = self.finish(result.map(|_| ()), found);
     }
 }
 

@@ -130,7 +130,7 @@ fn gradient(loss: &str, logits: &[f64], label: &[f64]) -> Vec<f64> {
                 }
                 out
             }
-            Op::Ascribe(_) | Op::BatchSum => operands[0].clone(),
+            Op::Ascribe(_) | Op::Refresh | Op::BatchSum => operands[0].clone(),
             other => panic!("{other:?}"),
         });
     }
@@ -275,6 +275,9 @@ fn elaboration_is_bounded() {
         codes("fn f(x: [4]) -> [4] { let mut y = x\n unroll for i in 0..1000000000 { y = y + x }\n y }"),
         ["E0213"]
     );
+    let moved = "fn f(x: [8192, 4096]) { let mut y = x\n\
+        unroll for i in 0..9 { y = reshape(y, [1024 * 2^(i % 4), 32768 // 2^(i % 4)]) }\n y }";
+    assert_eq!(codes(moved), ["E0213"]);
     let nested: String = (1..200).map(|i| format!("fn f{i}(x: [4]) -> [4] {{ f{}(x) }}\n", i - 1)).collect();
     assert_eq!(codes(&format!("fn f0(x: [4]) -> [4] {{ x }}\n{nested}")).first(), Some(&"E0213"));
     let wide: String =
@@ -282,4 +285,52 @@ fn elaboration_is_bounded() {
     assert_eq!(codes(&format!("fn f0(x: [4]) -> [4] {{ x * 1.5 }}\n{wide}")).first(), Some(&"E0213"));
     let table: String = (1..40).map(|i| format!("lut f{i}(z) = f{0}(z) * f{0}(z + 1)\n", i - 1)).collect();
     assert_eq!(codes(&format!("lut f0(z) = z + z\n{table}")).first(), Some(&"E0213"));
+}
+
+#[test]
+fn a_flood_of_mistakes_is_cut_off() {
+    let text: String = (0..5000).map(|i| format!("let x{i} = y{i}\n")).collect();
+    let codes = codes(&text);
+    assert_eq!(codes.len(), 101);
+    assert_eq!((codes[0], codes[100]), ("E0201", "E0107"));
+}
+
+#[test]
+fn functions_of_scalars_work_in_tables() {
+    let text = "fn cube(x: []) -> [] { x * x * x }\n\
+                lut f(z, k: int = 2) = cube(z) / k + (if k > 1 { sigmoid(z) } else { 0 })\n\
+                let half = sigmoid(0)\n\
+                fn g(x: [3]) -> [3] { f(x) * half }";
+    let program = program(text);
+    let Some(Task::Function(task)) =
+        program.tasks.iter().find(|t| matches!(t, Task::Function(t) if t.name == "g"))
+    else {
+        panic!("{program:?}")
+    };
+    let table = task.graph.ids().find_map(|id| match &task.graph.node(id).op {
+        Op::Lut(f) => Some(std::sync::Arc::clone(f)),
+        _ => None,
+    });
+    let value = table.unwrap().expr.eval(2.0);
+    assert!((value - (4.0 + 1.0 / (1.0 + (-2f64).exp()))).abs() < 1e-12, "{value}");
+}
+
+#[test]
+fn functions_are_checked_once_where_they_are_called() {
+    let program = program(
+        "fn helper(x: [4] in 0..1) -> [4] { x + 1 }\n\
+         fn outer(x: [4]) -> [4] { helper(x * 0.5) }\n\
+         fn alone(x: [4]) -> [4] { x }\n\
+         fn open(x: [n]) -> [n] { only_here(x) }\n\
+         fn only_here(x: [4]) -> [4] { x }\n",
+    );
+    let names: Vec<_> = program
+        .tasks
+        .iter()
+        .map(|task| match task {
+            Task::Function(task) => task.name.as_str(),
+            _ => "",
+        })
+        .collect();
+    assert_eq!(names, ["outer", "alone", "only_here"]);
 }

@@ -20,30 +20,31 @@ pub enum Role<'n> {
     Result(&'n str),
 }
 
+/// What a value should be.
+#[derive(Clone, Copy)]
+pub struct Expected<'a, 'n> {
+    pub ty: &'a Type,
+    /// Where the value is written.
+    pub span: Span,
+    pub role: Role<'n>,
+}
+
+impl Expected<'_, '_> {
+    /// Whether a written scheme is checked. At arguments and results, a switch may be inserted.
+    fn is_exact(self) -> bool {
+        matches!(self.role, Role::Let)
+    }
+}
+
 impl<'a> Elaborator<'a, '_> {
-    /// The value as the type has it, for `let`.
+    /// The value as its type has it: an integer where a real is wanted becomes one, names in shapes are bound.
     pub fn check_type(
         &mut self,
         value: Value<'a>,
-        ty: &'a Type,
-        span: Span,
+        expected: Expected<'a, '_>,
         frame: &mut Frame<'a>,
-        exact: bool,
     ) -> Evaluated<'a> {
-        self.check_role(value, ty, span, frame, Role::Let, exact)
-    }
-
-    /// The value as the type has it. `exact`: the written scheme is checked, no switch may be inserted.
-    pub fn check_role(
-        &mut self,
-        value: Value<'a>,
-        ty: &'a Type,
-        span: Span,
-        frame: &mut Frame<'a>,
-        role: Role<'_>,
-        exact: bool,
-    ) -> Evaluated<'a> {
-        match (&ty.kind, value) {
+        match (&expected.ty.kind, value) {
             (TypeKind::Error, _) | (_, Value::Poison) => Err(Reported),
             (TypeKind::Int, value @ Value::Int(_)) => Ok(value),
             (TypeKind::Real, value @ (Value::Int(_) | Value::Real(_))) => {
@@ -52,9 +53,7 @@ impl<'a> Elaborator<'a, '_> {
             (TypeKind::Enumeration(words), Value::Word(word)) if words.iter().any(|w| w.value == word) => {
                 Ok(Value::Word(word))
             }
-            (TypeKind::Tensor(tensor), value) => {
-                self.check_tensor(value, tensor, ty, span, frame, role, exact)
-            }
+            (TypeKind::Tensor(tensor), value) => self.check_tensor(value, tensor, expected, frame),
             (kind, value) => {
                 let wanted = match kind {
                     TypeKind::Int => "an integer".to_owned(),
@@ -62,19 +61,13 @@ impl<'a> Elaborator<'a, '_> {
                     TypeKind::Enumeration(words) => show_words(words),
                     _ => "a tensor".to_owned(),
                 };
-                Err(self.kind_error(&wanted, value, ty, span, role))
+                Err(self.kind_error(&wanted, value, expected))
             }
         }
     }
 
-    fn kind_error(
-        &mut self,
-        wanted: &str,
-        value: Value<'a>,
-        ty: &Type,
-        span: Span,
-        role: Role<'_>,
-    ) -> Reported {
+    fn kind_error(&mut self, wanted: &str, value: Value<'a>, expected: Expected<'_, '_>) -> Reported {
+        let Expected { ty, span, role } = expected;
         let what = value.what(&self.graph);
         let message = match role {
             Role::Let => format!("expected {wanted}, found {what}"),
@@ -96,17 +89,14 @@ impl<'a> Elaborator<'a, '_> {
         }))
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn check_tensor(
         &mut self,
         value: Value<'a>,
         tensor: &'a TensorType,
-        ty: &'a Type,
-        span: Span,
+        expected: Expected<'a, '_>,
         frame: &mut Frame<'a>,
-        role: Role<'_>,
-        exact: bool,
     ) -> Evaluated<'a> {
+        let span = expected.span;
         let value = match value {
             // Inside a table, its one value is a number.
             Value::Scalar(e) if tensor.shape.is_empty() => return Ok(Value::Scalar(e)),
@@ -121,11 +111,11 @@ impl<'a> Elaborator<'a, '_> {
             },
         };
         let Value::Tensor(id) = value else {
-            return Err(self.kind_error("a tensor", value, ty, span, role));
+            return Err(self.kind_error("a tensor", value, expected));
         };
         let shape = self.shape(id).to_vec();
-        self.unify(&shape, tensor, ty, span, frame, role)?;
-        self.note(id, tensor, ty.span, span, frame, exact).map(Value::Tensor)
+        self.unify(&shape, tensor, expected, frame)?;
+        self.note(id, tensor, expected, frame).map(Value::Tensor)
     }
 
     /// Matches a shape with a written one: names that are not bound yet take the sizes.
@@ -133,11 +123,10 @@ impl<'a> Elaborator<'a, '_> {
         &mut self,
         shape: &[usize],
         tensor: &'a TensorType,
-        ty: &Type,
-        span: Span,
+        expected: Expected<'a, '_>,
         frame: &mut Frame<'a>,
-        role: Role<'_>,
     ) -> Result<(), Reported> {
+        let Expected { ty, span, role } = expected;
         let mut fits = shape.len() == tensor.shape.len();
         let mut written: Vec<String> = Vec::new();
         for (axis, wanted) in tensor.shape.iter().enumerate() {
@@ -216,10 +205,8 @@ impl<'a> Elaborator<'a, '_> {
         &mut self,
         id: NodeId,
         tensor: &'a TensorType,
-        type_span: Span,
-        span: Span,
+        expected: Expected<'a, '_>,
         frame: &mut Frame<'a>,
-        exact: bool,
     ) -> Result<NodeId, Reported> {
         let range = self.range(tensor, frame)?;
         if tensor.scheme.is_none() && range.is_none() {
@@ -227,10 +214,10 @@ impl<'a> Elaborator<'a, '_> {
         }
         let level = tensor.level.as_ref().map(|level| self.level(level, frame));
         let scheme: Option<Scheme> = tensor.scheme.as_ref().map(|s| s.value);
-        let written = Written { scheme, level, range, span: type_span, exact };
-        let origin = self.origin(span);
+        let written = Written { scheme, level, range, span: expected.ty.span, exact: expected.is_exact() };
+        let origin = self.origin(expected.span);
         let node = self.graph.ascribe(id, written, &origin);
-        self.built(node, span)
+        self.built(node, expected.span)
     }
 
     fn level(&mut self, level: &'a Level, frame: &mut Frame<'a>) -> LevelExpr {
@@ -345,7 +332,8 @@ impl<'a> Elaborator<'a, '_> {
         if tensor.scheme.is_none() {
             return Ok(Value::Tensor(node));
         }
-        self.note(node, tensor, param.ty.span, param.span, frame, true).map(Value::Tensor)
+        let expected = Expected { ty: &param.ty, span: param.span, role: Role::Let };
+        self.note(node, tensor, expected, frame).map(Value::Tensor)
     }
 
     fn init(&mut self, e: &'a Expr, fan_in: usize, frame: &mut Frame<'a>) -> Result<Init, Reported> {

@@ -1,6 +1,6 @@
 //! Difference constraints `a ≥ b + gap` between levels, and their least solution: longest paths from zero.
 
-use std::collections::VecDeque;
+use std::collections::BinaryHeap;
 
 use petgraph::graph::{DiGraph, EdgeIndex, NodeIndex};
 use petgraph::visit::EdgeRef;
@@ -52,7 +52,7 @@ pub(super) struct Solution {
     causes: Vec<Option<EdgeIndex<u32>>>,
 }
 
-/// A level that only a circle, or a very long chain, leads to: every so many levels it is looked for.
+/// From this level on a circle is looked for, at every power of two: only a circle or a very long chain leads there.
 const SUSPICIOUS: i32 = 16;
 
 impl System {
@@ -99,9 +99,11 @@ impl System {
 
     /// Raises levels until every constraint holds, beginning with those that follow from `start`.
     fn relax(&self, solution: &mut Solution, start: Var) -> Result<(), Conflict> {
-        let mut queue = VecDeque::from([start]);
+        // The last first: levels follow from those of the users of a value, which come after it. Where no type is
+        // written, each level is then raised once.
+        let mut queue = BinaryHeap::from([start]);
         let mut waiting = vec![false; self.graph.node_count()];
-        while let Some(from) = queue.pop_front() {
+        while let Some(from) = queue.pop() {
             waiting[from.index()] = false;
             for edge in self.graph.edges(from) {
                 let to = edge.target();
@@ -116,14 +118,14 @@ impl System {
                 }
                 solution.levels[to.index()] = level;
                 solution.causes[to.index()] = Some(edge.id());
-                if level > 0
-                    && level % SUSPICIOUS == 0
+                if level >= SUSPICIOUS
+                    && level.cast_unsigned().is_power_of_two()
                     && let Some(conflict) = self.circle(solution, to)
                 {
                     return Err(conflict);
                 }
                 if !std::mem::replace(&mut waiting[to.index()], true) {
-                    queue.push_back(to);
+                    queue.push(to);
                 }
             }
         }
@@ -152,17 +154,20 @@ impl System {
 
     /// A circle among the causes of a level.
     fn circle(&self, solution: &Solution, var: Var) -> Option<Conflict> {
-        let mut seen = vec![false; self.graph.node_count()];
-        let source =
-            |at: Var| solution.causes[at.index()].and_then(|e| self.graph.edge_endpoints(e)).map(|e| e.0);
-        let mut at = var;
-        while !std::mem::replace(&mut seen[at.index()], true) {
-            at = source(at)?;
+        let source = |at: Var| {
+            let edge = solution.causes[at.index()]?;
+            Some((self.graph.edge_endpoints(edge)?.0, *self.graph.edge_weight(edge)?))
+        };
+        // After as many steps as there are levels, one is on the circle.
+        let mut first = var;
+        for _ in 0..self.graph.node_count() {
+            first = source(first)?.0;
         }
-        let (first, mut bounds) = (at, Vec::new());
+        let (mut at, mut bounds) = (first, Vec::new());
         loop {
-            bounds.push(*self.graph.edge_weight(solution.causes[at.index()]?)?);
-            at = source(at)?;
+            let (from, bound) = source(at)?;
+            bounds.push(bound);
+            at = from;
             if at == first {
                 bounds.reverse();
                 return Some(Conflict { bounds });

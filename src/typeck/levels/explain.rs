@@ -17,10 +17,9 @@ fn label(diagnostic: &mut Diagnostic, span: Span, text: String) {
 pub(in crate::typeck) fn label_node(diagnostic: &mut Diagnostic, graph: &Graph, id: NodeId, text: &str) {
     let origin = &graph.node(id).origin;
     let text = if origin.derivative { format!("in the derivative of this: {text}") } else { text.to_owned() };
-    let (Some(inner), Some(outer)) = (origin.spans.first(), origin.spans.last()) else { return };
-    let own = origin.spans.iter().find(|span| span.file == outer.file).unwrap_or(outer);
-    label(diagnostic, *own, text);
-    if inner.file != outer.file {
+    let (Some(inner), Some(own)) = (origin.spans.first(), origin.user()) else { return };
+    label(diagnostic, own, text);
+    if inner.file != own.file {
         label(diagnostic, *inner, format!("which is this `{}`", graph.node(id).op.name()));
     }
 }
@@ -61,6 +60,9 @@ fn plural(count: i32, what: &str) -> String {
 const MORE_LEVELS: &str = "put `refresh(…)` around the value before it (keeps about 7 bits), or a function: what comes \
                            out of a look-up table has its levels back";
 
+/// Products of a long chain that are shown.
+const MAX_LABELS: usize = 8;
+
 /// Labels products in the order in which data flows through them: each spends one of `levels`.
 fn label_spent(diagnostic: &mut Diagnostic, graph: &Graph, products: &[NodeId], levels: i32) {
     let text = |i: i32| match levels - i {
@@ -69,7 +71,7 @@ fn label_spent(diagnostic: &mut Diagnostic, graph: &Graph, products: &[NodeId], 
         left => format!("level {left} → {} spent here", left - 1),
     };
     // The product that fails comes first: it is the mistake.
-    let mut order: Vec<usize> = (0..products.len()).collect();
+    let mut order: Vec<usize> = (0..products.len().min(levels.max(0) as usize + MAX_LABELS)).collect();
     order.sort_by_key(|&i| i as i32 != levels);
     for i in order {
         label_node(diagnostic, graph, products[i], &text(i as i32));
@@ -148,13 +150,15 @@ fn loses_type(graph: &Graph, state: &crate::graph::LoopState, bounds: &[Bound]) 
     let keyword = Span { end: state.span.end.min(state.span.start + 3), ..state.span };
     let mut diagnostic = Diagnostic::error("E0303", message)
         .label(keyword, format!("`{name}` must leave this loop with the type with which it enters"));
-    for id in products {
+    for id in products.into_iter().take(MAX_LABELS) {
         label_node(&mut diagnostic, graph, id, "a level is spent here");
     }
-    for bound in bounds {
-        if let Why::Written(id) = bound.why
-            && let Some(written) = written(graph, id)
-        {
+    let named = bounds.iter().filter_map(|bound| match bound.why {
+        Why::Written(id) => Some(id),
+        _ => None,
+    });
+    for id in named.chain([state.before]) {
+        if let Some(written) = written(graph, id).filter(|written| written.level.is_some()) {
             label(&mut diagnostic, written.span, fixes(written));
         }
     }
@@ -244,7 +248,7 @@ fn mismatch(graph: &Graph, bounds: &[Bound]) -> Diagnostic {
             _ => None,
         })
         .collect();
-    for id in products {
+    for id in products.into_iter().take(MAX_LABELS) {
         label_node(&mut diagnostic, graph, id, "this product spends a level");
     }
     diagnostic.help(

@@ -118,12 +118,6 @@ impl Typing {
     pub fn alignment_errors(&self, graph: &Graph) -> Vec<Diagnostic> {
         self.alignments.iter().map(|alignment| explain::alignment(graph, alignment)).collect()
     }
-
-    /// The deepest level at which a value is encrypted or packed for a use.
-    pub fn entry_level(&self, id: NodeId) -> Option<u32> {
-        let enters = |kind| matches!(kind, SwitchKind::Encrypt | SwitchKind::Pack);
-        self.switches.iter().filter(|s| s.from == id && enters(s.kind)).map(|s| s.level).max()
-    }
 }
 
 /// What is known of a value before levels are.
@@ -473,12 +467,20 @@ impl Solver<'_> {
                 typing.switches.push(Switch { from: id, to: None, kind, level: 0 });
             }
         }
+        // The deepest level at which a value is encrypted or packed for a use.
+        let mut entry_levels = vec![0; self.graph.len()];
+        for switch in &typing.switches {
+            if matches!(switch.kind, SwitchKind::Encrypt | SwitchKind::Pack) {
+                let entry = &mut entry_levels[switch.from.index()];
+                *entry = switch.level.max(*entry);
+            }
+        }
         for &id in &self.ids {
             let bfv = |level| ValueType { scheme: Scheme::Bfv, level: Some(level) };
             typing.types[id.index()] = Some(match (self.class(id), self.level(solution, id)) {
                 (Class::Leveled, level) => bfv(level.unwrap_or(0)),
                 (Class::Leaf(Leaf::Table), _) => ValueType { scheme: Scheme::Tfhe, level: None },
-                (Class::Leaf(_), _) => bfv(typing.entry_level(id).unwrap_or(0)),
+                (Class::Leaf(_), _) => bfv(entry_levels[id.index()]),
                 (Class::Clear, _) => ValueType { scheme: Scheme::Clear, level: None },
             });
         }
