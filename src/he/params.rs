@@ -6,7 +6,8 @@
 
 use thiserror::Error;
 
-/// Variance of the centred binomial noise of a fresh BFV encryption, in units of the modulus.
+/// Variance of the centred binomial noise of a fresh BFV encryption, in steps of the modulus: its standard deviation of
+/// 3.16 is that of the standard's tables (3.19) to a hundredth of a bit.
 pub const RING_NOISE_VARIANCE: f64 = 10.0;
 
 /// The least security, in bits, that the [`gate`] lets through.
