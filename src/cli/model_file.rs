@@ -50,6 +50,10 @@ pub fn write(path: &Path, training: &Training, outcome: &Outcome, data: &Dataset
     };
     let mut text = serde_json::to_vec_pretty(&file)?;
     text.push(b'\n');
+    if std::fs::metadata(path).is_ok_and(|own| !own.is_file()) {
+        // A pipe or a device is written to, never replaced.
+        return std::fs::OpenOptions::new().write(true).open(path)?.write_all(&text);
+    }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);

@@ -23,6 +23,9 @@ use crate::run::options::{EngineKind, RunError, RunOptions};
 use crate::run::train::{Length, train};
 use crate::typeck::{EvalTask, TrainTask};
 
+/// Threads beyond which a machine only stalls.
+const MAX_THREADS: usize = 512;
+
 /// Why a run ends early.
 enum Stop {
     /// Already reported.
@@ -32,7 +35,8 @@ enum Stop {
 
 pub fn run(args: &RunArgs, shell: &Shell) -> ExitCode {
     if let Some(threads) = args.threads
-        && let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()
+        && let Err(error) =
+            rayon::ThreadPoolBuilder::new().num_threads(threads.get().min(MAX_THREADS)).build_global()
     {
         shell.note(&format!("error: {threads} threads cannot be started: {error}"));
         return ExitCode::FAILURE;

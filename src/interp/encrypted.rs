@@ -145,7 +145,9 @@ impl<'a> Server<'a> {
         let mut sum: Option<Ciphertext> = None;
         for &(source, factor) in &read.sources {
             let ciphertexts = self.source(source, state);
-            let own = &ciphertexts[polynomial.min(ciphertexts.len() - 1)];
+            // What the batch shares is one polynomial.
+            let own = ciphertexts.get(polynomial).or_else(|| ciphertexts.first());
+            let own = own.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?;
             let own = match factor {
                 1 => own.clone(),
                 factor => own.mul_integer(factor)?,

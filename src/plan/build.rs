@@ -424,7 +424,15 @@ impl Builder<'_> {
         for site in self.lowered.sites.clone() {
             let (reads, constant, range, rms) = match &site.input {
                 SiteInput::Master(param) => {
-                    let Some(index) = masters.iter().position(|m| m.param == *param) else { continue };
+                    let Some(index) = masters.iter().position(|m| m.param == *param) else {
+                        let name = &self.graph.param_info(*param).name;
+                        return Err(self.unsupported(
+                            site.node,
+                            format!("the parameter `{name}` gets no gradient"),
+                            "it is used, but nothing trains it",
+                            "write it as a constant, or let the loss depend on it",
+                        ));
+                    };
                     let map = (0..site.elements as u32).collect();
                     let layout = masters[index].layout.clone();
                     let sources = vec![(Source::Master(index), 1)];
@@ -437,6 +445,14 @@ impl Builder<'_> {
                     (reads, form.constant.clone(), site.range, self.sizes.form(&self.lowered, form))
                 }
             };
+            if !(range.is_finite() && range > 0.0) {
+                return Err(self.unsupported(
+                    site.node,
+                    "a value grows beyond every range".into(),
+                    "read by a table here",
+                    "write a range after its type, as `in -16..16`",
+                ));
+            }
             let outputs = site.functions.len();
             let squares: f64 = reads.len() as f64;
             let operand_noise: f64 = reads
@@ -539,8 +555,18 @@ impl Builder<'_> {
             }
         }
         for (&(site, function), &amplitude) in &tables {
-            if let Some(table) = schedule.sites.get_mut(site).and_then(|s| s.tables.get_mut(function)) {
-                table.amplitude = amplitude;
+            let Some(step) = schedule.sites.get_mut(site) else { continue };
+            let (node, range) = (step.node, step.range);
+            let Some(table) = step.tables.get_mut(function) else { continue };
+            table.amplitude = amplitude;
+            let largest = table.largest(range) * amplitude;
+            if largest.is_nan() || largest > self.t() / 2.0 {
+                return Err(self.unsupported(
+                    node,
+                    format!("the outputs of `{}` do not fit the plaintext modulus", table.name),
+                    "this table's outputs, times the scale that its use needs, leave the modulus",
+                    "lower the learning rate, write narrower ranges, or choose `--profile precise`",
+                ));
             }
         }
         schedule.label_amplitude = label.unwrap_or(1.0);

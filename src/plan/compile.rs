@@ -29,6 +29,8 @@ pub struct Training {
     /// The model, with biases joined to their weights.
     pub forward: Graph,
     pub logits: NodeId,
+    /// In `forward`, for one sample.
+    pub loss: NodeId,
     pub architecture: Architecture,
     /// The gradients of one step.
     pub step: Graph,
@@ -66,16 +68,25 @@ impl Training {
             Batch::All => samples,
             Batch::Size(size) => size,
         };
+        if batch > samples {
+            let message = format!("{samples} training samples do not fill a batch of {batch}");
+            return Err(vec![
+                Diagnostic::error("E0215", message)
+                    .label(task.batch.span, "the batch")
+                    .help(format!("write `batch: all`, or at most `batch: {samples}`")),
+            ]);
+        }
         let rate = task.rate.value;
         let nominal = Nominal { input_rms: nominal_rms(task.input_range), argument_rms: HashMap::new() };
         let checked = check_training(&prepared, task, settings.profile)?;
-        let Prepared { forward, logits, architecture, step, params, gradients } = prepared;
+        let Prepared { forward, logits, loss, architecture, step, params, gradients } = prepared;
         let purpose = Purpose::Train { params: &params, rate };
         let schedule = schedule(&step, &gradients, &checked.ranges, batch, &nominal, &purpose, settings);
         Ok(Self {
             model: task.model.clone(),
             forward,
             logits,
+            loss,
             architecture,
             gradients: params.into_iter().zip(gradients).collect(),
             step,

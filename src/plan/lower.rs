@@ -119,6 +119,9 @@ pub trait RangeOf {
     fn param(&self, param: ParamId) -> f64;
 }
 
+/// Pieces into which one product is cut at most.
+const MAX_PIECES: usize = 64;
+
 pub struct Lowering<'a> {
     graph: &'a Graph,
     ranges: &'a dyn RangeOf,
@@ -369,7 +372,7 @@ impl<'a> Lowering<'a> {
         let free = |label: &u8| !product.labels[0].contains(label) && product.labels[2].contains(label);
         let (axis, label) = product.labels[1].iter().enumerate().find(|(_, label)| free(label))?;
         let chunk = self.degree / (needed / product.sizes[label]);
-        (chunk > 0).then_some((axis, chunk))
+        (chunk > 0 && product.sizes[label].div_ceil(chunk) <= MAX_PIECES).then_some((axis, chunk))
     }
 
     /// A product cut along an axis of its right side: the pieces, one after another.

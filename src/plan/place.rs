@@ -42,7 +42,8 @@ pub fn place(products: &[Product], root: usize, degree: usize, batch: usize) -> 
     let mut classes = HashMap::new();
     let order = placer.order(root, &mut classes, &mut Vec::new());
     let product = &products[root];
-    let sampled = product.batch_sum || product.per_sample();
+    // Two sides of the same sample would meet those of its neighbours.
+    let sampled = (product.batch_sum || product.per_sample()) && !pairs_samples(products, root);
     let mut failure = NoLayout::NotClean;
     // Wider strides leave gaps for the junk of products in a row.
     for gap in [1usize, 2, 4] {
@@ -68,6 +69,16 @@ pub fn place(products: &[Product], root: usize, degree: usize, batch: usize) -> 
         }
     }
     Err(failure)
+}
+
+/// Whether both sides of a product, or of one that feeds it, depend on the sample without a sum over the batch.
+fn pairs_samples(products: &[Product], at: usize) -> bool {
+    let product = &products[at];
+    let own = product.side_per_sample == [true, true] && !product.batch_sum;
+    own || product
+        .sides
+        .iter()
+        .any(|side| matches!(side, Side::Product(inner) if pairs_samples(products, *inner)))
 }
 
 impl Placer<'_> {
@@ -169,8 +180,6 @@ impl Placer<'_> {
             contracted.iter().map(|label| product.sizes.get(label).copied().unwrap_or(1)).product();
         if product.batch_sum {
             wanted *= self.samples;
-        } else if product.side_per_sample == [true, true] && self.samples > 1 {
-            return None;
         }
         let meetings = meetings(&supports[0], &supports[1]);
         if !is_clean(&result, &meetings, wanted) {

@@ -19,6 +19,8 @@ pub struct Prepared {
     /// The model and its loss, with biases joined to their weights, and the derivative.
     pub forward: Graph,
     pub logits: NodeId,
+    /// In `forward`.
+    pub loss: NodeId,
     pub architecture: Architecture,
     /// The gradients of one step, with fused tables.
     pub step: Graph,
@@ -34,7 +36,7 @@ pub fn prepare_training(task: &TrainTask) -> Result<Prepared, Vec<Diagnostic>> {
     let derivative = forward.differentiate(loss).map_err(shape)?;
     let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.into_iter().unzip();
     let (step, gradients) = forward.fused(&gradients).map_err(shape)?;
-    Ok(Prepared { forward, logits, architecture, step, params, gradients })
+    Ok(Prepared { forward, logits, loss, architecture, step, params, gradients })
 }
 
 /// The graph of a function that is run, with fused tables, and its result in it.

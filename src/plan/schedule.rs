@@ -88,13 +88,15 @@ pub struct Table {
 }
 
 impl Table {
+    /// Points on each side of zero at which a function is examined: as fine as any table.
+    const POINTS: i32 = 2048;
+
     /// A table of `expr` on −range..range; its amplitude is set once its uses are known.
     pub fn new(name: &str, expr: &ScalarExpr, range: f64) -> Self {
-        const POINTS: i32 = 2048;
-        let at = |i: i32| range * f64::from(i) / f64::from(POINTS);
+        let at = |i: i32| range * f64::from(i) / f64::from(Self::POINTS);
         let defined = |i: &i32| expr.eval(at(*i)).is_finite();
-        let high = (-POINTS..=POINTS).rev().find(defined).unwrap_or(0);
-        let low = (-POINTS..=high).rev().take_while(defined).last().unwrap_or(high);
+        let high = (-Self::POINTS..=Self::POINTS).rev().find(defined).unwrap_or(0);
+        let low = (-Self::POINTS..=high).rev().take_while(defined).last().unwrap_or(high);
         let mut table = Self {
             name: name.to_owned(),
             expr: expr.clone(),
@@ -106,9 +108,15 @@ impl Table {
         table
     }
 
+    /// The largest magnitude in the table, in units of value.
+    pub fn largest(&self, range: f64) -> f64 {
+        let at = |i: i32| self.value(range * f64::from(i) / f64::from(Self::POINTS)).abs();
+        (-Self::POINTS..=Self::POINTS).map(at).fold(0.0, f64::max)
+    }
+
     /// What the table holds at an input, less its centre.
     pub fn value(&self, input: f64) -> f64 {
-        self.expr.eval(input.clamp(self.domain.0, self.domain.1)) - self.centre
+        self.expr.eval(input.min(self.domain.1).max(self.domain.0)) - self.centre
     }
 }
 

@@ -284,14 +284,31 @@ fn score(
     let outputs = training.forward.node(training.logits).elements();
     let batch =
         Batch { index: 0, size: samples.len, features: &samples.features, labels: &[], arguments: None };
-    let logits = clear::predict(&training.forward, &[training.logits], params, &batch)?;
-    let rows = logits[0].chunks(outputs.max(1));
     Ok(Some(match &samples.labels {
+        Labels::Classes(classes) if outputs == 1 => {
+            // The class of which the loss would think better: no loss has a name here.
+            let loss = |label: f32| {
+                let labels = vec![label; samples.len];
+                clear::predict(
+                    &training.forward,
+                    &[training.loss],
+                    params,
+                    &Batch { labels: &labels, ..batch },
+                )
+            };
+            let (zero, one) = (loss(0.0)?, loss(1.0)?);
+            let predicted = zero[0].iter().zip(&one[0]).map(|(zero, one)| u32::from(one < zero));
+            predicted.zip(classes).filter(|(own, class)| own == *class).count() as f64 / samples.len as f64
+        }
         Labels::Classes(classes) => {
-            let right = rows.zip(classes).filter(|(row, class)| predicted(row) == **class).count();
+            let logits = clear::predict(&training.forward, &[training.logits], params, &batch)?;
+            let rows = logits[0].chunks(outputs.max(1));
+            let right = rows.zip(classes).filter(|(row, class)| largest(row) == **class).count();
             right as f64 / samples.len as f64
         }
         Labels::Numbers(targets) => {
+            let logits = clear::predict(&training.forward, &[training.logits], params, &batch)?;
+            let rows = logits[0].chunks(outputs.max(1));
             let square: f64 = rows.zip(targets).map(|(row, t)| f64::from(row[0] - t).powi(2)).sum();
             let unit = data.scaler.target.map_or(1.0, |target| target.deviation);
             (square / samples.len as f64).sqrt() * unit
@@ -299,13 +316,8 @@ fn score(
     }))
 }
 
-/// The class that logits name: the largest, or the sign of a single one.
-fn predicted(logits: &[f32]) -> u32 {
-    match logits {
-        [single] => u32::from(*single > 0.0),
-        many => {
-            let best = many.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-            best.map_or(0, |(class, _)| class as u32)
-        }
-    }
+/// The class with the largest logit.
+fn largest(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(0, |(class, _)| class as u32)
 }
