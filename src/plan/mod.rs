@@ -14,6 +14,7 @@ pub mod lower;
 mod nominal;
 mod place;
 mod prepare;
+mod prune;
 pub mod schedule;
 mod stages;
 
