@@ -147,11 +147,12 @@ impl<'a> SimulateEngine<'a> {
         let size = own.form.elements();
         let rounding = noise::packed_error_units(schedule.profile, 0.0);
         let label_noise = noise::label_variance(schedule.profile).sqrt() * schedule.modulus();
+        let public: Vec<i64> =
+            (0..size).map(|element| encode::public_part(schedule, own, &self.initial, element)).collect();
         let mut out = Vec::with_capacity(samples * size);
         for sample in 0..samples {
-            for element in 0..size {
+            for (element, &public) in public.iter().enumerate() {
                 let (mut fresh, mut packed) = (0.0, 0.0);
-                let public = encode::public_part(schedule, own, &self.initial, element);
                 for term in &own.form.terms {
                     let Some(index) = super::mapped(&term.map, element) else { continue };
                     let atom = &schedule.atoms[term.atom.0 as usize];

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::diagnostics::Diagnostic;
-use crate::graph::{Constant, Graph, NONE, NodeId, ParamId};
+use crate::graph::{Constant, Graph, NodeId, ParamId};
 use crate::he::noise;
 use crate::he::params::Profile;
 
@@ -399,7 +399,7 @@ impl Builder<'_> {
         for (master, form) in masters.iter_mut().zip(self.lowered.outputs.clone()) {
             let node = self.lowered.products.first().map_or(NodeId::default(), |p| p.node);
             let single = match form.terms.as_slice() {
-                [term] if form.as_atom().is_some() || is_identity(&term.map) => {
+                [term] if term.keeps_order() && form.constant == Constant::Uniform(0.0) => {
                     match self.lowered.atoms[term.atom.0 as usize].kind {
                         AtomKind::Product(product) => Some((self.product_at[&product], term.coefficient)),
                         _ => None,
@@ -584,8 +584,4 @@ impl Builder<'_> {
         }
         Ok(())
     }
-}
-
-fn is_identity(map: &[u32]) -> bool {
-    map.iter().enumerate().all(|(i, &j)| j != NONE && i as u32 == j)
 }

@@ -97,11 +97,6 @@ impl Training {
             typing: checked.typing,
         })
     }
-
-    /// Steps of one epoch.
-    pub fn steps_per_epoch(&self, samples: usize) -> usize {
-        samples.div_ceil(self.batch.max(1))
-    }
 }
 
 impl Evaluation {

@@ -17,6 +17,13 @@ pub struct Term {
     pub map: Arc<[u32]>,
 }
 
+impl Term {
+    /// Whether element i reads element i.
+    pub fn keeps_order(&self) -> bool {
+        self.map.iter().enumerate().all(|(i, &j)| i as u32 == j)
+    }
+}
+
 /// The value `Σ terms + constant`, element by element.
 #[derive(Clone, Debug)]
 pub struct Form {
@@ -123,8 +130,8 @@ impl Form {
     /// `Some(atom)` if the form is that atom as it is.
     pub fn as_atom(&self) -> Option<AtomId> {
         let [term] = self.terms.as_slice() else { return None };
-        let identity = term.map.iter().enumerate().all(|(i, &j)| i as u32 == j);
-        (identity && term.coefficient == 1.0 && self.constant == Constant::Uniform(0.0)).then_some(term.atom)
+        (term.keeps_order() && term.coefficient == 1.0 && self.constant == Constant::Uniform(0.0))
+            .then_some(term.atom)
     }
 }
 
