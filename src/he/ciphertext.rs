@@ -2,8 +2,8 @@
 //! underneath panics where they differ.
 
 use super::{
+    bfv_ring::{Representation, Ring},
     error::{HeError, library},
-    ring::{Representation, Ring},
 };
 use fhe_math::rq::Poly;
 use num_bigint::BigUint;

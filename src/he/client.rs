@@ -4,6 +4,7 @@
 //! (ChaCha for BFV, AES-CTR for TFHE). No function takes a seed.
 
 use super::{
+    bfv_ring::{Representation, Ring},
     blind_rotation::BootstrapKey,
     ciphertext::Ciphertext,
     error::{HeError, library},
@@ -12,7 +13,6 @@ use super::{
     lwe::{LabelCiphertext, LweBig, LweSmall},
     packing::{PackingKey, digit_bits},
     params::Profile,
-    ring::{Representation, Ring},
     switch::RingSwitchKey,
 };
 use fhe::bfv::{Encoding, SecretKey};

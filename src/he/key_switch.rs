@@ -6,8 +6,8 @@
 //! and so grow with the number of updates instead of its root.
 
 use super::{
+    bfv_ring::{Representation, Ring},
     error::{HeError, library},
-    ring::{Representation, Ring},
 };
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
 use pulp::Arch;

@@ -1,8 +1,8 @@
 //! What the server holds: evaluation keys, and nothing that decrypts.
 
 use super::{
-    blind_rotation::BootstrapKey, error::HeError, key_switch::KeySwitchKey, packing::PackingKey,
-    params::Profile, ring::Ring, switch::RingSwitchKey,
+    bfv_ring::Ring, blind_rotation::BootstrapKey, error::HeError, key_switch::KeySwitchKey,
+    packing::PackingKey, params::Profile, switch::RingSwitchKey,
 };
 use std::sync::Arc;
 

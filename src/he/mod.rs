@@ -8,15 +8,19 @@
 // What a key is made from is at hand only where secret keys are.
 #![cfg_attr(not(feature = "client"), allow(dead_code))]
 
+pub mod ckks;
 pub mod noise;
 pub mod params;
 
+#[cfg(feature = "server")]
+mod bfv_ring;
 #[cfg(feature = "server")]
 mod blind_rotation;
 #[cfg(feature = "server")]
 mod bootstrap;
 #[cfg(feature = "server")]
 mod ciphertext;
+
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]
@@ -35,8 +39,9 @@ mod measure;
 mod packing;
 #[cfg(feature = "server")]
 mod product;
+
 #[cfg(feature = "server")]
-mod ring;
+pub mod ring;
 #[cfg(feature = "server")]
 mod switch;
 #[cfg(feature = "server")]
@@ -46,6 +51,7 @@ mod wire;
 
 #[cfg(feature = "server")]
 pub use self::{
+    bfv_ring::Ring,
     bootstrap::Control,
     ciphertext::Ciphertext,
     error::HeError,
@@ -53,7 +59,6 @@ pub use self::{
     lwe::{LabelCiphertext, Lwe, LweBig, LweSmall},
     packing::PackEntry,
     product::Operand,
-    ring::Ring,
     switch::SwitchedRing,
     table::LutTable,
 };

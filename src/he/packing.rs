@@ -6,12 +6,12 @@
 //! noise stays fresh.
 
 use super::{
+    bfv_ring::{Representation, Ring},
     ciphertext::Ciphertext,
     error::{HeError, library},
     keys::ServerKeys,
     lwe::LweBig,
     params::Profile,
-    ring::{Representation, Ring},
 };
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
 use pulp::Arch;

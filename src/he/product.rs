@@ -1,10 +1,10 @@
 //! Ring products: operands extended once per use, lazy accumulation, one scale-down and one relinearisation.
 
 use super::{
+    bfv_ring::{ProductBasis, Representation, Ring},
     ciphertext::Ciphertext,
     error::{HeError, library},
     keys::ServerKeys,
-    ring::{ProductBasis, Representation, Ring},
 };
 use fhe_math::rq::{Poly, traits::TryConvertFrom};
 use std::sync::Arc;

@@ -4,12 +4,12 @@
 //! of any coefficient is an LWE of dimension n_lwe at no cost. Its security is that of dimension n_lwe.
 
 use super::{
+    bfv_ring::Representation,
     ciphertext::Ciphertext,
     error::{HeError, library},
     keys::ServerKeys,
     lwe::{LweSmall, extract_mask},
     params::Profile,
-    ring::Representation,
 };
 use tfhe::core_crypto::{
     fft_impl::fft64::{c64, math::polynomial::FourierPolynomial},

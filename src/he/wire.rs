@@ -4,10 +4,10 @@
 //! before it is used: the library's decoding lets through what its operations panic on.
 
 use super::{
+    bfv_ring::{Representation, Ring},
     ciphertext::Ciphertext,
     error::{HeError, library},
     params::{PROFILES, Profile},
-    ring::{Representation, Ring},
 };
 use fhe_traits::{DeserializeParametrized, Serialize};
 

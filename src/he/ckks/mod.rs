@@ -1,0 +1,12 @@
+//! CKKS in a ring of degree 2^15: a function of 32,768 encrypted values at once.
+
+#![allow(dead_code, unsafe_code, clippy::all)]
+
+pub mod params;
+
+#[cfg(feature = "server")]
+mod embedding;
+#[cfg(feature = "server")]
+mod evaluator;
+#[cfg(feature = "server")]
+mod keys;
