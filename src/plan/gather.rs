@@ -1,0 +1,353 @@
+//! Where a step's look-ups stand in the bootstraps of the ring engine: a lane for every value, and the routes in and out.
+//!
+//! A bootstrap takes eight small rings, interleaved. What a site reads is merged into as few rings as its layout allows;
+//! the rings of all sites of a stage share bootstraps. What comes out stands where it went in, clean everywhere else,
+//! and is routed into the layouts of the operands.
+
+use crate::graph::{NONE, elements};
+use crate::he::ckks::params::RINGS;
+
+use super::layout::Layout;
+use super::lower::AtomKind;
+use super::route::{Program, Wanted, assemble};
+use super::schedule::{Operand, Read, Schedule, SiteStep, Stage};
+
+/// One automorphism key switch against one bootstrap: what merging may cost to save rings.
+const SWITCHES_PER_BOOTSTRAP: f64 = 4000.0;
+/// A bootstrap of which only the low half is evaluated, against a whole one.
+const HALF: f64 = 0.6;
+
+/// The lanes of one site.
+#[derive(Clone, Debug)]
+pub struct SiteLanes {
+    /// Small rings.
+    pub rings: usize,
+    /// Ring · degree + coefficient of each value, `[samples, elements]`.
+    pub lanes: Vec<u32>,
+    /// By read: from its polynomials to the rings.
+    pub reads: Vec<Program>,
+}
+
+/// One of the eight small rings of a bootstrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub site: usize,
+    pub ring: usize,
+    /// The ring's upper coefficients, shifted down: see [`Bootstrap::low`].
+    pub upper: bool,
+}
+
+/// One bootstrap: what stands in its rings.
+#[derive(Clone, Debug, Default)]
+pub struct Bootstrap {
+    /// Every ring stands in two slots, with its lower and its upper coefficients; only the low half of the slots' coefficients is
+    /// evaluated, which costs little more than half.
+    pub low: bool,
+    pub slots: [Option<Slot>; RINGS],
+    /// Values.
+    pub used: usize,
+}
+
+/// All look-ups of a stage.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    pub bootstraps: Vec<Bootstrap>,
+}
+
+/// What one term of an operand's form needs.
+#[derive(Clone, Debug)]
+pub struct TermRoute {
+    pub site: usize,
+    pub table: usize,
+    /// The looked-up values are multiplied by this integer.
+    pub multiple: i64,
+    /// The sources are first taken through X → X^(−1).
+    pub reversed: bool,
+    /// From the rings of the site to the operand's polynomials.
+    pub program: Program,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct GatherPlan {
+    /// By site.
+    pub sites: Vec<SiteLanes>,
+    /// By stage of the schedule; empty for stages without look-ups.
+    pub stages: Vec<Gathered>,
+    /// By operand.
+    pub operands: Vec<Vec<TermRoute>>,
+}
+
+impl GatherPlan {
+    /// Lanes, bootstraps and routes of a schedule for the ring engine.
+    pub fn of(schedule: &Schedule) -> Self {
+        let mut sites: Vec<SiteLanes> = Vec::with_capacity(schedule.sites.len());
+        for site in &schedule.sites {
+            let saved = site.multiplier.and_then(|(saved, _)| sites.get(saved));
+            sites.push(lanes(schedule, site, saved));
+        }
+        let mut plan = Self { sites, stages: Vec::new(), operands: Vec::new() };
+        for stage in &schedule.stages {
+            let gathered = match stage {
+                Stage::Tables(own) => plan.gather(schedule, own),
+                _ => Gathered::default(),
+            };
+            plan.stages.push(gathered);
+        }
+        plan.operands = schedule.operands.iter().map(|operand| plan.operand(schedule, operand)).collect();
+        plan
+    }
+
+    /// The sites of a stage, ring by ring, in as few bootstraps as they need.
+    fn gather(&self, schedule: &Schedule, own: &[usize]) -> Gathered {
+        let mut bootstraps = Vec::new();
+        let (mirrored, free): (Vec<usize>, Vec<usize>) =
+            own.iter().copied().partition(|&site| schedule.sites[site].multiplier.is_some());
+        let rings: Vec<(usize, usize)> =
+            free.iter().flat_map(|&site| (0..self.sites[site].rings).map(move |ring| (site, ring))).collect();
+        for chunk in rings.chunks(RINGS) {
+            bootstraps.push(Bootstrap::of(chunk));
+        }
+        // A value meets its saved factor in the slot where that was looked up.
+        for site in mirrored {
+            let Some((saved, _)) = schedule.sites[site].multiplier else { continue };
+            for bootstrap in self.stages.iter().flat_map(|stage| &stage.bootstraps) {
+                let slots = bootstrap.slots.map(|slot| slot.filter(|s| s.site == saved).map(|s| Slot { site, ..s }));
+                if slots.iter().any(Option::is_some) {
+                    bootstraps.push(Bootstrap { low: bootstrap.low, slots, used: 0 });
+                }
+            }
+        }
+        let degree = schedule.degree();
+        for bootstrap in &mut bootstraps {
+            bootstrap.used = own.iter().map(|&site| self.bootstrap_lanes(degree, bootstrap, site).len()).sum();
+        }
+        Gathered { bootstraps }
+    }
+
+    /// Coefficients of the large ring at which a bootstrap holds values of a site.
+    pub fn bootstrap_lanes(&self, degree: usize, bootstrap: &Bootstrap, site: usize) -> Vec<u32> {
+        let half = degree / 2;
+        let mut out = Vec::new();
+        for &lane in &self.sites[site].lanes {
+            let (ring, coefficient) = (lane as usize / degree, lane as usize % degree);
+            let upper = bootstrap.low && coefficient >= half;
+            let wanted = Slot { site, ring, upper };
+            if let Some(at) = bootstrap.slots.iter().position(|slot| *slot == Some(wanted)) {
+                let coefficient = if upper { coefficient - half } else { coefficient };
+                out.push((coefficient * RINGS + at) as u32);
+            }
+        }
+        out
+    }
+
+    /// The terms of an operand that are looked up.
+    fn operand(&self, schedule: &Schedule, operand: &Operand) -> Vec<TermRoute> {
+        let degree = schedule.degree();
+        let samples = if operand.per_sample { schedule.batch } else { 1 };
+        let held = operand.layout.samples;
+        let polynomials = samples.div_ceil(held);
+        let mut out = Vec::new();
+        for term in &operand.form.terms {
+            let atom = &schedule.atoms[term.atom.0 as usize];
+            let (site, table) = match atom.kind {
+                AtomKind::Lut { site, function } => (site, function),
+                AtomKind::Weight { site, .. } => (site, 0),
+                _ => continue,
+            };
+            let base = schedule.sites[site].tables[table].amplitude;
+            let lanes = &self.sites[site];
+            let size = elements(&atom.shape);
+            let mut wanted: Vec<Vec<Wanted>> = vec![Vec::new(); polynomials];
+            for sample in 0..samples {
+                for element in 0..operand.form.elements() {
+                    let index = term.map[element];
+                    if index == NONE {
+                        continue;
+                    }
+                    let at = if atom.per_sample { sample * size + index as usize } else { index as usize };
+                    let lane = lanes.lanes[at] as usize;
+                    let (place, sign) = operand.layout.position(degree, sample % held, element);
+                    wanted[sample / held].push(Wanted {
+                        source: lane / degree,
+                        from: (lane % degree) as u32,
+                        to: place as u32,
+                        negate: sign < 0,
+                    });
+                }
+            }
+            let mut dirt = vec![false; lanes.rings * degree];
+            lanes.lanes.iter().for_each(|&lane| dirt[lane as usize] = true);
+            let plain = assemble(degree, &wanted, &|source, c| dirt[source * degree + c as usize], true);
+            let reverse = |c: u32| (degree as u32 - c) % degree as u32;
+            let mirrored: Vec<Vec<Wanted>> = wanted
+                .iter()
+                .map(|own| {
+                    let turn = |w: &Wanted| Wanted { from: reverse(w.from), negate: w.negate ^ (w.from != 0), ..*w };
+                    own.iter().map(turn).collect()
+                })
+                .collect();
+            let reversed = assemble(
+                degree,
+                &mirrored,
+                &|source, c| dirt[source * degree + reverse(c) as usize],
+                true,
+            );
+            let turn = reversed.switches() + lanes.rings < plain.switches();
+            out.push(TermRoute {
+                site,
+                table,
+                multiple: (operand.amplitude * term.coefficient / base).round() as i64,
+                reversed: turn,
+                program: if turn { reversed } else { plain },
+            });
+        }
+        out
+    }
+
+    /// Automorphism key switches of one step.
+    pub fn switches(&self) -> usize {
+        let into: usize = self.sites.iter().flat_map(|site| &site.reads).map(Program::switches).sum();
+        let out: usize = self
+            .operands
+            .iter()
+            .flatten()
+            .map(|term| term.program.switches() + if term.reversed { self.sites[term.site].rings } else { 0 })
+            .sum();
+        into + out
+    }
+
+    /// All bootstraps of one step.
+    pub fn bootstraps(&self) -> impl Iterator<Item = &Bootstrap> {
+        self.stages.iter().flat_map(|stage| &stage.bootstraps)
+    }
+}
+
+impl Bootstrap {
+    fn of(rings: &[(usize, usize)]) -> Self {
+        let low = rings.len() <= RINGS / 2;
+        let mut slots = [None; RINGS];
+        for (at, &(site, ring)) in rings.iter().enumerate() {
+            let slot = Slot { site, ring, upper: false };
+            if low {
+                slots[2 * at] = Some(slot);
+                slots[2 * at + 1] = Some(Slot { upper: true, ..slot });
+            } else {
+                slots[at] = Some(slot);
+            }
+        }
+        Self { low, slots, used: 0 }
+    }
+
+    /// Sites with values here.
+    pub fn sites(&self) -> Vec<usize> {
+        let mut sites: Vec<usize> = self.slots.iter().flatten().map(|slot| slot.site).collect();
+        sites.sort_unstable();
+        sites.dedup();
+        sites
+    }
+
+    /// The share of its 32,768 lanes that hold values.
+    pub fn fill(&self, degree: usize) -> f64 {
+        self.used as f64 / (RINGS * degree) as f64
+    }
+}
+
+/// What so many rings cost, in bootstraps.
+fn bootstrap_cost(rings: usize) -> f64 {
+    let rest = match rings % RINGS {
+        0 => 0.0,
+        few if few <= RINGS / 2 => HALF,
+        _ => 1.0,
+    };
+    (rings / RINGS) as f64 + rest
+}
+
+/// Where each value that a read takes stands: polynomial, coefficient, sign; `[samples, elements]`.
+fn places(schedule: &Schedule, site: &SiteStep, read: &Read) -> Vec<Option<(usize, u32, bool)>> {
+    let degree = schedule.degree();
+    let samples = if site.per_sample { schedule.batch } else { 1 };
+    let held = held(read);
+    let mut out = Vec::with_capacity(samples * site.elements);
+    for sample in 0..samples {
+        let sample = if read.per_sample { sample } else { 0 };
+        for &index in read.map.iter() {
+            out.push((index != NONE).then(|| {
+                let (place, sign) = read.layout.position(degree, sample % held, index as usize);
+                (sample / held, place as u32, sign < 0)
+            }));
+        }
+    }
+    out
+}
+
+fn held(read: &Read) -> usize {
+    if read.per_sample { read.layout.samples } else { 1 }
+}
+
+/// Merges the polynomials of a read whose values stand at multiples of a power of two.
+fn merged(degree: usize, places: &[Option<(usize, u32, bool)>]) -> Option<(usize, Vec<u32>, usize)> {
+    let all: Vec<(usize, u32)> = places.iter().map(|p| p.map(|(polynomial, place, _)| (polynomial, place))).collect::<Option<_>>()?;
+    let first = all.first()?.1;
+    let polynomials = all.iter().map(|(polynomial, _)| polynomial + 1).max()?;
+    let differing = all.iter().fold(degree as u32, |bits, (_, place)| bits | (place ^ first));
+    let spacing = 1usize << differing.trailing_zeros();
+    let offset = first as usize % spacing;
+    let group = spacing.min(polynomials.next_power_of_two());
+    let lane = |&(polynomial, place): &(usize, u32)| {
+        (polynomial / group * degree + place as usize - offset + polynomial % group) as u32
+    };
+    let lanes: Vec<u32> = all.iter().map(lane).collect();
+    let rings = polynomials.div_ceil(group);
+    let mut taken = vec![false; rings * degree];
+    let distinct = lanes.iter().all(|&lane| !std::mem::replace(&mut taken[lane as usize], true));
+    distinct.then_some((rings, lanes, polynomials - rings))
+}
+
+/// Lanes of a site and the routes to them.
+fn lanes(schedule: &Schedule, site: &SiteStep, saved: Option<&SiteLanes>) -> SiteLanes {
+    let degree = schedule.degree();
+    let samples = if site.per_sample { schedule.batch } else { 1 };
+    let values = samples * site.elements;
+    let sources: Vec<Vec<Option<(usize, u32, bool)>>> =
+        site.reads.iter().map(|read| places(schedule, site, read)).collect();
+    let dense = || (values.div_ceil(degree).max(1), (0..values as u32).collect::<Vec<u32>>());
+    let (rings, lanes) = match saved {
+        Some(saved) => (saved.rings, saved.lanes.clone()),
+        None => {
+            let best = sources.iter().filter_map(|places| merged(degree, places)).min_by(|a, b| {
+                let cost = |c: &(usize, Vec<u32>, usize)| bootstrap_cost(c.0) + c.2 as f64 / SWITCHES_PER_BOOTSTRAP;
+                cost(a).total_cmp(&cost(b))
+            });
+            let (few, packed) = dense();
+            let packing = bootstrap_cost(few) + (values * site.reads.len()) as f64 / SWITCHES_PER_BOOTSTRAP;
+            match best {
+                Some((rings, lanes, switches))
+                    if bootstrap_cost(rings) + switches as f64 / SWITCHES_PER_BOOTSTRAP <= packing =>
+                {
+                    (rings, lanes)
+                }
+                _ => (few, packed),
+            }
+        }
+    };
+    let reads = sources
+        .iter()
+        .map(|places| {
+            let mut wanted: Vec<Vec<Wanted>> = vec![Vec::new(); rings];
+            for (place, &lane) in places.iter().zip(&lanes) {
+                if let Some((source, from, negate)) = *place {
+                    let to = (lane as usize % degree) as u32;
+                    wanted[lane as usize / degree].push(Wanted { source, from, to, negate });
+                }
+            }
+            // Several reads are added up in the lanes; elsewhere anything may stand.
+            assemble(degree, &wanted, &|_, _| true, false)
+        })
+        .collect();
+    SiteLanes { rings, lanes, reads }
+}
+
+/// Polynomials that hold a layout's values for a batch.
+pub fn polynomials(layout: &Layout, per_sample: bool, batch: usize) -> usize {
+    if per_sample { batch.div_ceil(layout.samples) } else { 1 }
+}
