@@ -11,6 +11,14 @@ use crate::plan::schedule::{Output, Schedule};
 use super::events::{Observer, Phase, Progress};
 use super::roles::Roles;
 
+/// The profile of a schedule that this client encrypts for.
+fn tfhe_profile(schedule: &Schedule) -> Result<&'static Profile, HeError> {
+    schedule.parameters.tfhe().ok_or_else(|| HeError::Library {
+        operation: "client",
+        message: format!("the schedule has parameters `{}` of another scheme", schedule.parameters.name()),
+    })
+}
+
 /// Holds the only secret key.
 pub struct Client {
     key: ClientKey,
@@ -127,7 +135,7 @@ impl Roles for Client {
 
     fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, ServerKeys), HeError> {
         observer.phase(Phase::Keys);
-        let client = Self::new(profile(schedule)?)?;
+        let client = Self::new(tfhe_profile(schedule)?)?;
         let keys = client.server_keys(schedule, &|done, total| {
             observer.progress(Progress { done: done as u64, total: total as u64 });
         })?;
