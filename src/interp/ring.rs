@@ -57,3 +57,310 @@ pub struct RingState {
 }
 
 type Done<T> = Result<T, EngineError>;
+
+impl<'a> RingServer<'a> {
+    /// A server at the first step: masters are zero, the working weights are the public initial ones.
+    pub fn new(keys: ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
+        let plan = GatherPlan::of(schedule);
+        let masters = schedule.masters.iter().map(|_| keys.small().zero()).collect();
+        let functions = functions(schedule)?;
+        let outputs = plan
+            .stages
+            .iter()
+            .map(|stage| stage.bootstraps.iter().map(|own| outputs(&keys, schedule, &plan, own)).collect())
+            .collect::<Done<_>>()?;
+        let public = schedule
+            .operands
+            .iter()
+            .map(|operand| {
+                (0..operand.form.elements())
+                    .map(|element| encode::public_part(schedule, operand, &initial, element))
+                    .collect()
+            })
+            .collect();
+        Ok(Self { keys, schedule, plan, initial, masters, functions, outputs, public })
+    }
+
+    pub fn initial(&self) -> &[Vec<f32>] {
+        &self.initial
+    }
+
+    /// The masters: what the weights have changed since the start, encrypted.
+    pub fn masters(&self) -> &[SmallCiphertext] {
+        &self.masters
+    }
+
+    /// One step of gradient descent.
+    pub fn step(&mut self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
+        let state = self.run(batch, watch)?;
+        for (own, master) in self.masters.iter_mut().zip(&self.schedule.masters) {
+            let (product, factor) = master.gradient;
+            let gradient = &state.products[product][0];
+            if factor < 0 {
+                own.add_assign(gradient)?;
+            } else {
+                own.sub_assign(gradient)?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// All stages of a step, without changing the masters.
+    pub fn run(&self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
+        let schedule = self.schedule;
+        let empty = |_| Vec::new();
+        let mut state = RingState {
+            operands: schedule.operands.iter().map(empty).collect(),
+            products: schedule.products.iter().map(|_| Vec::new()).collect(),
+            looked_up: schedule.sites.iter().map(|_| Vec::new()).collect(),
+            saved: schedule.sites.iter().map(|_| Vec::new()).collect(),
+        };
+        for (index, stage) in schedule.stages.iter().enumerate() {
+            if watch.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            match stage {
+                Stage::Tables(sites) => self.look_up(index, sites, &mut state, watch)?,
+                Stage::Operands(operands) => {
+                    for &operand in operands {
+                        state.operands[operand] = self.operand(operand, &state, batch)?;
+                    }
+                }
+                Stage::Products(products) => {
+                    for &product in products {
+                        state.products[product] = self.product(&schedule.products[product], &state)?;
+                    }
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    fn source<'s>(&'s self, source: Source, state: &'s RingState) -> &'s [SmallCiphertext] {
+        match source {
+            Source::Operand(i) => &state.operands[i],
+            Source::Product(i) => &state.products[i],
+            Source::Master(i) => std::slice::from_ref(&self.masters[i]),
+        }
+    }
+
+    /// Adds up what a read takes from one layout, as ciphertexts, polynomial by polynomial.
+    pub fn gathered(&self, read: &Read, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let sources: Vec<_> =
+            read.sources.iter().map(|&(source, factor)| (self.source(source, state), factor)).collect();
+        let count = sources.iter().map(|(ciphertexts, _)| ciphertexts.len()).max().unwrap_or(0);
+        (0..count)
+            .map(|polynomial| {
+                let mut sum: Option<SmallCiphertext> = None;
+                for (ciphertexts, factor) in &sources {
+                    // What the batch shares is one polynomial.
+                    let own = ciphertexts.get(polynomial).or_else(|| ciphertexts.first());
+                    let own = own.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?;
+                    add(&mut sum, scaled(own, *factor))?;
+                }
+                sum.ok_or_else(|| EngineError::Failed("a look-up reads nothing".into()))
+            })
+            .collect()
+    }
+
+    /// What a site looks up, in its rings.
+    fn inputs(&self, site: usize, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let schedule = self.schedule;
+        let step = &schedule.sites[site];
+        let lanes = &self.plan.sites[site];
+        let mut rings: Vec<Option<SmallCiphertext>> = vec![None; lanes.rings];
+        for (read, program) in step.reads.iter().zip(&lanes.reads) {
+            let sources = self.gathered(read, state)?;
+            for (ring, routed) in rings.iter_mut().zip(self.keys.small().run(program, &sources)?) {
+                if let Some(routed) = routed {
+                    add(ring, routed)?;
+                }
+            }
+        }
+        let degree = schedule.degree();
+        let mut rings: Vec<SmallCiphertext> =
+            rings.into_iter().map(|ring| ring.unwrap_or_else(|| self.keys.small().zero())).collect();
+        let mut constants: Vec<Vec<i64>> = vec![Vec::new(); lanes.rings];
+        for (at, &lane) in lanes.lanes.iter().enumerate() {
+            let constant = step.constant.get(at % step.elements);
+            if constant != 0.0 {
+                let ring = &mut constants[lane as usize / degree];
+                ring.resize(degree, 0);
+                ring[lane as usize % degree] = (constant * step.amplitude).round() as i64;
+            }
+        }
+        for (ring, constants) in rings.iter_mut().zip(&constants) {
+            if !constants.is_empty() {
+                ring.add_plain(constants)?;
+            }
+        }
+        Ok(rings)
+    }
+
+    /// All bootstraps of a stage.
+    fn look_up(&self, stage: usize, sites: &[usize], state: &mut RingState, watch: &dyn Watch) -> Done<()> {
+        let schedule = self.schedule;
+        let half = (schedule.degree() / 2) as i64;
+        let mut inputs: Vec<Vec<SmallCiphertext>> = schedule.sites.iter().map(|_| Vec::new()).collect();
+        for &site in sites {
+            inputs[site] = self.inputs(site, state)?;
+            let empty = || vec![self.keys.small().zero(); self.plan.sites[site].rings];
+            state.looked_up[site] = schedule.sites[site].tables.iter().map(|_| empty()).collect();
+        }
+        for (bootstrap, outputs) in self.plan.stages[stage].bootstraps.iter().zip(&self.outputs[stage]) {
+            if watch.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            let shifted: Vec<Option<SmallCiphertext>> = bootstrap
+                .slots
+                .iter()
+                .map(|slot| {
+                    slot.map(|slot| {
+                        let ring = &inputs[slot.site][slot.ring];
+                        if slot.upper { ring.mul_monomial(-half) } else { ring.clone() }
+                    })
+                })
+                .collect();
+            let results = self.bootstrap(bootstrap, &shifted, outputs, state)?;
+            for (output, rings) in outputs.iter().zip(results) {
+                for (slot, ring) in bootstrap.slots.iter().zip(rings) {
+                    let Some(slot) = slot else { continue };
+                    let Some(&(site, table, _)) = output.parts.iter().find(|(site, _, _)| *site == slot.site) else {
+                        continue;
+                    };
+                    let ring = if slot.upper { ring.mul_monomial(half) } else { ring };
+                    state.looked_up[site][table][slot.ring].add_assign(&ring)?;
+                }
+            }
+            watch.luts(bootstrap.used as u64);
+        }
+        Ok(())
+    }
+
+    /// One bootstrap: for each output, its eight rings.
+    fn bootstrap(
+        &self,
+        bootstrap: &Bootstrap,
+        inputs: &[Option<SmallCiphertext>],
+        outputs: &[Output],
+        state: &mut RingState,
+    ) -> Done<Vec<Vec<SmallCiphertext>>> {
+        let large = self.keys.bootstrapper();
+        let sites = bootstrap.sites();
+        let functions = || sites.iter().flat_map(|&site| &self.functions[site]);
+        let degree = functions().map(TrigPolynomial::degree).max().unwrap_or(1);
+        let powers = large.open(&self.keys.embed(inputs)?, degree, bootstrap.low)?;
+        let mut values: Vec<Vec<(usize, usize, Slots)>> = Vec::new();
+        for output in outputs {
+            let mut parts = Vec::new();
+            for &(site, table, _) in &output.parts {
+                let mut slots = large.polynomial(&powers, &self.functions[site][table])?;
+                if let Some((saved, own)) = self.schedule.sites[site].multiplier {
+                    // Both stand in the same slots of bootstraps in the same order.
+                    let factor = state.saved[saved][own].get(state.looked_up_count(site));
+                    let factor = factor.ok_or_else(|| EngineError::Failed("a factor was not saved".into()))?;
+                    slots = large.slot_product(&slots, factor)?;
+                }
+                parts.push((site, table, slots));
+            }
+            values.push(parts);
+        }
+        let requests: Vec<Vec<_>> = values
+            .iter()
+            .zip(outputs)
+            .map(|(parts, output)| {
+                parts
+                    .iter()
+                    .zip(&output.parts)
+                    .map(|((site, table, slots), (_, _, mask))| (slots, &self.functions[*site][*table], mask))
+                    .collect()
+            })
+            .collect();
+        let closed = large.close(&requests)?;
+        for (site, table, slots) in values.into_iter().flatten() {
+            if self.is_saved(site, table) {
+                state.saved[site][table].push(slots);
+            }
+        }
+        closed.iter().map(|ciphertext| Ok(self.keys.extract(ciphertext)?)).collect()
+    }
+
+    /// Whether later look-ups are multiplied by a table's outputs.
+    fn is_saved(&self, site: usize, table: usize) -> bool {
+        self.schedule.sites.iter().any(|step| step.multiplier == Some((site, table)))
+    }
+
+    /// The polynomials of an operand: what was looked up, what the client sent, and what is public.
+    fn operand(&self, index: usize, state: &RingState, batch: &RingBatch) -> Done<Vec<SmallCiphertext>> {
+        let schedule = self.schedule;
+        let small = self.keys.small();
+        let operand = &schedule.operands[index];
+        let (samples, held) = rows(operand, batch.size);
+        let mut sums: Vec<Option<SmallCiphertext>> = vec![None; samples.div_ceil(held)];
+        for term in &self.plan.operands[index] {
+            let sources = &state.looked_up[term.site][term.table];
+            let turned: Vec<SmallCiphertext>;
+            let sources = if term.reversed {
+                turned = sources.par_iter().map(|ring| small.reverse(ring)).collect::<Result<_, _>>()?;
+                &turned
+            } else {
+                sources
+            };
+            for (sum, routed) in sums.iter_mut().zip(small.run(&term.program, sources)?) {
+                if let Some(routed) = routed {
+                    add(sum, scaled(&routed, term.multiple))?;
+                }
+            }
+        }
+        let mut out = Vec::with_capacity(sums.len());
+        for (polynomial, mut sum) in sums.into_iter().enumerate() {
+            if operand.fresh {
+                let fresh = batch.fresh[index].get(polynomial).cloned();
+                add(&mut sum, fresh.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?)?;
+            }
+            let mut sum = sum.unwrap_or_else(|| small.zero());
+            if self.public[index].iter().any(|&v| v != 0) {
+                let here = held.min(samples - polynomial * held);
+                let values: Vec<i64> = (0..here).flat_map(|_| self.public[index].iter().copied()).collect();
+                let plain = encode::polynomials(schedule.degree(), &operand.layout, &values, true);
+                if let Some(plain) = plain.first() {
+                    sum.add_plain(plain)?;
+                }
+            }
+            out.push(sum);
+        }
+        Ok(out)
+    }
+
+    fn product(&self, step: &ProductStep, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let sides = step.sides.map(|side| self.source(side, state));
+        let count = sides[0].len().max(sides[1].len());
+        let at = |k: usize, i: usize| sides[k].get(i).or_else(|| sides[k].first());
+        let pairs = (0..count)
+            .map(|i| at(0, i).zip(at(1, i)))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| EngineError::Failed("a product has no operands".into()))?;
+        let small = self.keys.small();
+        if step.batch_sum {
+            return Ok(vec![small.product_sum(&pairs)?]);
+        }
+        Ok(pairs.par_iter().map(|&pair| small.product_sum(&[pair])).collect::<Result<_, _>>()?)
+    }
+}
+
+fn scaled(ciphertext: &SmallCiphertext, factor: i64) -> SmallCiphertext {
+    if factor == 1 { ciphertext.clone() } else { ciphertext.mul_integer(factor) }
+}
+
+fn add(sum: &mut Option<SmallCiphertext>, own: SmallCiphertext) -> Done<()> {
+    match sum {
+        Some(sum) => sum.add_assign(&own)?,
+        None => *sum = Some(own),
+    }
+    Ok(())
+}
+
+/// Samples of an operand in a batch, and how many of them one polynomial holds.
+fn rows(operand: &Operand, batch: usize) -> (usize, usize) {
+    if operand.per_sample { (batch, operand.layout.samples) } else { (1, 1) }
+}
