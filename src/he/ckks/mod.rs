@@ -3,6 +3,7 @@
 #![allow(dead_code, unsafe_code, clippy::all)]
 
 pub mod params;
+pub mod small;
 
 #[cfg(feature = "server")]
 mod embedding;
