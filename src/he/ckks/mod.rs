@@ -4,6 +4,7 @@
 
 pub mod noise;
 pub mod params;
+pub mod small;
 
 #[cfg(feature = "server")]
 mod embedding;
