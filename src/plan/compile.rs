@@ -12,7 +12,7 @@ use crate::typeck::{Batch, EvalTask, TaskArgument, TrainTask};
 use super::build::{Purpose, build};
 use super::check::{check_function, check_training, nominal_rms};
 use super::initial::Architecture;
-use super::lower::{Lowered, Lowering, Side};
+use super::lower::{Lowered, Lowering, Side, Target};
 use super::nominal::Nominal;
 use super::parameters::{Parameters, SchemeChoice};
 use super::prepare::{Prepared, prepare_training, too_large};
@@ -166,15 +166,18 @@ fn schedule(
         // Of the ring engine's rows the last carries every function.
         tfhe.iter().map(Parameters::Tfhe).chain(ckks.iter().rev().map(Parameters::Ckks))
     };
-    let deepest = rows().map(Parameters::depth).max().unwrap_or(1);
-    let max_depth = settings.parameters.map_or(deepest, Parameters::depth);
+    let deepest = settings.parameters.or_else(|| rows().max_by_key(|row| row.depth()));
+    let Some(deepest) = deepest.map(Target::of) else {
+        return Err(Diagnostic::error("E0502", "no parameters are left to choose from"));
+    };
     // The depth picks the ring, and the ring says which products must be cut.
-    let needed = depth(&Lowering::run(graph, outputs, ranges, max_depth, usize::MAX)?);
+    let uncut = Target { degree: usize::MAX, ..deepest };
+    let needed = depth(&Lowering::run(graph, outputs, ranges, uncut)?);
     let chosen = settings.parameters.or_else(|| rows().find(|row| row.depth() >= needed));
     let Some(parameters) = chosen else {
         return Err(Diagnostic::error("E0301", format!("no profile carries {needed} products in a row"))
             .help("put `refresh(…)` or a function between them"));
     };
-    let lowered = Lowering::run(graph, outputs, ranges, max_depth, parameters.degree())?;
+    let lowered = Lowering::run(graph, outputs, ranges, Target { degree: parameters.degree(), ..deepest })?;
     build(graph, lowered, ranges, parameters, batch, nominal, purpose)
 }

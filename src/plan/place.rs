@@ -35,8 +35,39 @@ struct Placer<'a> {
     sample_stride: i64,
 }
 
+/// How far apart the elements along an index stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strides {
+    /// As close as can be.
+    Dense,
+    /// Powers of two where they fit: trees of automorphisms merge and split coefficients at their multiples.
+    PowersOfTwo,
+}
+
 /// Finds layouts for `root` and the products that feed it without a table in between.
-pub fn place(products: &[Product], root: usize, degree: usize, batch: usize) -> Result<Placed, NoLayout> {
+pub fn place(
+    products: &[Product],
+    root: usize,
+    degree: usize,
+    batch: usize,
+    strides: Strides,
+) -> Result<Placed, NoLayout> {
+    if strides == Strides::PowersOfTwo
+        && let Ok(placed) = place_with(products, root, degree, batch, usize::next_power_of_two)
+    {
+        return Ok(placed);
+    }
+    place_with(products, root, degree, batch, |size| size)
+}
+
+/// Layouts in which an index of a size takes `room` for it.
+fn place_with(
+    products: &[Product],
+    root: usize,
+    degree: usize,
+    batch: usize,
+    room: impl Fn(usize) -> usize,
+) -> Result<Placed, NoLayout> {
     let mut placer =
         Placer { products, degree, samples: 1, sizes: Vec::new(), strides: Vec::new(), sample_stride: 0 };
     let mut classes = HashMap::new();
@@ -51,7 +82,7 @@ pub fn place(products: &[Product], root: usize, degree: usize, batch: usize) -> 
         placer.strides = vec![0; placer.sizes.len()];
         for (position, &class) in order.iter().enumerate() {
             placer.strides[class] = stride as i64;
-            stride = stride.saturating_mul(placer.sizes[class]);
+            stride = stride.saturating_mul(room(placer.sizes[class]));
             if position + 1 < order.len() {
                 stride = stride.saturating_mul(gap);
             }
@@ -271,13 +302,22 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn forward_backward_and_gradient_read_the_right_sums(n in 1usize..20, m in 1usize..12, batch in 1usize..9) {
+        fn forward_backward_and_gradient_read_the_right_sums(
+            n in 1usize..20, m in 1usize..12, batch in 1usize..9, padded: bool,
+        ) {
+            let strides = if padded { Strides::PowersOfTwo } else { Strides::Dense };
             let sizes = [(b'j', n), (b'l', m)];
             let forward = product(["j", "jl", "l"], &sizes, [true, false], false);
             let backward = product(["l", "jl", "j"], &sizes, [true, false], false);
             let gradient = product(["j", "l", "jl"], &sizes, [true, true], true);
-            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch).unwrap();
+            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch, strides).unwrap();
             let (forward, backward, gradient) = (place(&forward), place(&backward), place(&gradient));
+            // What is read stands at multiples of a power of two, where that fits.
+            if padded && n.next_power_of_two() * m.next_power_of_two() <= DEGREE {
+                let step = n.next_power_of_two() as u32;
+                proptest::prop_assert!(forward.result.exponents.iter().all(|e| e % step == 0));
+                proptest::prop_assert!(forward.result.samples == 1 || forward.result.sample_stride.is_power_of_two());
+            }
             // Weights keep one layout in all three.
             proptest::prop_assert_eq!(&forward.sides[1].exponents, &gradient.result.exponents);
             proptest::prop_assert_eq!(&backward.sides[1].exponents, &gradient.result.exponents);
@@ -311,7 +351,7 @@ mod tests {
             let inner = product(["j", "jl", "l"], &[(b'j', n), (b'l', m)], [false, false], false);
             let mut outer = product(["j", "jl", "l"], &[(b'j', m), (b'l', k)], [false, false], false);
             outer.sides[0] = Side::Product(0);
-            let placed = place(&[inner, outer], 1, DEGREE, 1).unwrap();
+            let placed = place(&[inner, outer], 1, DEGREE, 1, Strides::Dense).unwrap();
             let first = placed.inner[0].as_ref().unwrap();
             let (x, u, v) = (values(1, n, 3), values(1, n * m, 4), values(1, m * k, 5));
             let h = negacyclic(&polynomial(&first.sides[0], &x), &polynomial(&first.sides[1], &u));
@@ -328,7 +368,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let wide = product(["j", "jl", "l"], &[(b'j', 64), (b'l', 10)], [true, false], false);
-        let refused = place(&[wide], 0, DEGREE, 4).unwrap_err();
+        let refused = place(&[wide], 0, DEGREE, 4, Strides::PowersOfTwo).unwrap_err();
         assert_eq!(refused, NoLayout::TooLarge { needed: 640, degree: DEGREE });
     }
 }
