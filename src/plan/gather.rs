@@ -7,9 +7,9 @@
 use crate::graph::{NONE, elements};
 use crate::he::ckks::params::RINGS;
 
-use super::layout::Layout;
 use super::lower::AtomKind;
-use super::route::{Program, Wanted, assemble};
+use super::route::{RouteError, Target, Wanted, route};
+use crate::he::ckks::small::program::Program;
 use super::schedule::{Operand, Read, Schedule, SiteStep, Stage};
 
 /// One automorphism key switch against one bootstrap: what merging may cost to save rings.
@@ -18,7 +18,7 @@ const SWITCHES_PER_BOOTSTRAP: f64 = 4000.0;
 const HALF: f64 = 0.6;
 
 /// The lanes of one site.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SiteLanes {
     /// Small rings.
     pub rings: usize,
@@ -79,12 +79,21 @@ pub struct GatherPlan {
 
 impl GatherPlan {
     /// Lanes, bootstraps and routes of a schedule for the ring engine.
-    pub fn of(schedule: &Schedule) -> Self {
-        let mut sites: Vec<SiteLanes> = Vec::with_capacity(schedule.sites.len());
-        for site in &schedule.sites {
-            let saved = site.multiplier.and_then(|(saved, _)| sites.get(saved));
-            sites.push(lanes(schedule, site, saved));
+    ///
+    /// # Errors
+    /// Two values at one place: a schedule that no layout allows.
+    pub fn of(schedule: &Schedule) -> Result<Self, RouteError> {
+        let mut done: Vec<Option<SiteLanes>> = vec![None; schedule.sites.len()];
+        // Stages come in an order in which a saved factor is looked up before the values that it multiplies.
+        for stage in &schedule.stages {
+            let Stage::Tables(own) = stage else { continue };
+            for &index in own {
+                let site = &schedule.sites[index];
+                let saved = site.multiplier.and_then(|(saved, _)| done[saved].as_ref());
+                done[index] = Some(lanes(schedule, site, saved)?);
+            }
         }
+        let sites = done.into_iter().map(Option::unwrap_or_default).collect();
         let mut plan = Self { sites, stages: Vec::new(), operands: Vec::new() };
         for stage in &schedule.stages {
             let gathered = match stage {
@@ -93,8 +102,9 @@ impl GatherPlan {
             };
             plan.stages.push(gathered);
         }
-        plan.operands = schedule.operands.iter().map(|operand| plan.operand(schedule, operand)).collect();
-        plan
+        plan.operands =
+            schedule.operands.iter().map(|operand| plan.operand(schedule, operand)).collect::<Result<_, _>>()?;
+        Ok(plan)
     }
 
     /// The sites of a stage, ring by ring, in as few bootstraps as they need.
@@ -141,7 +151,7 @@ impl GatherPlan {
     }
 
     /// The terms of an operand that are looked up.
-    fn operand(&self, schedule: &Schedule, operand: &Operand) -> Vec<TermRoute> {
+    fn operand(&self, schedule: &Schedule, operand: &Operand) -> Result<Vec<TermRoute>, RouteError> {
         let degree = schedule.degree();
         let samples = if operand.per_sample { schedule.batch } else { 1 };
         let held = operand.layout.samples;
@@ -157,7 +167,7 @@ impl GatherPlan {
             let base = schedule.sites[site].tables[table].amplitude;
             let lanes = &self.sites[site];
             let size = elements(&atom.shape);
-            let mut wanted: Vec<Vec<Wanted>> = vec![Vec::new(); polynomials];
+            let mut wanted = vec![Target { clean: true, ..Target::default() }; polynomials];
             for sample in 0..samples {
                 for element in 0..operand.form.elements() {
                     let index = term.map[element];
@@ -167,7 +177,7 @@ impl GatherPlan {
                     let at = if atom.per_sample { sample * size + index as usize } else { index as usize };
                     let lane = lanes.lanes[at] as usize;
                     let (place, sign) = operand.layout.position(degree, sample % held, element);
-                    wanted[sample / held].push(Wanted {
+                    wanted[sample / held].wanted.push(Wanted {
                         source: lane / degree,
                         from: (lane % degree) as u32,
                         to: place as u32,
@@ -177,31 +187,24 @@ impl GatherPlan {
             }
             let mut dirt = vec![false; lanes.rings * degree];
             lanes.lanes.iter().for_each(|&lane| dirt[lane as usize] = true);
-            let plain = assemble(degree, &wanted, &|source, c| dirt[source * degree + c as usize], true);
+            let plain = route(degree, &wanted, &|source, c| dirt[source * degree + c as usize])?;
             let reverse = |c: u32| (degree as u32 - c) % degree as u32;
-            let mirrored: Vec<Vec<Wanted>> = wanted
+            let turn = |w: &Wanted| Wanted { from: reverse(w.from), negate: w.negate ^ (w.from != 0), ..*w };
+            let mirrored: Vec<Target> = wanted
                 .iter()
-                .map(|own| {
-                    let turn = |w: &Wanted| Wanted { from: reverse(w.from), negate: w.negate ^ (w.from != 0), ..*w };
-                    own.iter().map(turn).collect()
-                })
+                .map(|own| Target { wanted: own.wanted.iter().map(turn).collect(), clean: true })
                 .collect();
-            let reversed = assemble(
-                degree,
-                &mirrored,
-                &|source, c| dirt[source * degree + reverse(c) as usize],
-                true,
-            );
-            let turn = reversed.switches() + lanes.rings < plain.switches();
+            let reversed = route(degree, &mirrored, &|source, c| dirt[source * degree + reverse(c) as usize])?;
+            let shorter = reversed.switches() + lanes.rings < plain.switches();
             out.push(TermRoute {
                 site,
                 table,
                 multiple: (operand.amplitude * term.coefficient / base).round() as i64,
-                reversed: turn,
-                program: if turn { reversed } else { plain },
+                reversed: shorter,
+                program: if shorter { reversed } else { plain },
             });
         }
-        out
+        Ok(out)
     }
 
     /// Automorphism key switches of one step.
@@ -304,7 +307,7 @@ fn merged(degree: usize, places: &[Option<(usize, u32, bool)>]) -> Option<(usize
 }
 
 /// Lanes of a site and the routes to them.
-fn lanes(schedule: &Schedule, site: &SiteStep, saved: Option<&SiteLanes>) -> SiteLanes {
+fn lanes(schedule: &Schedule, site: &SiteStep, saved: Option<&SiteLanes>) -> Result<SiteLanes, RouteError> {
     let degree = schedule.degree();
     let samples = if site.per_sample { schedule.batch } else { 1 };
     let values = samples * site.elements;
@@ -333,21 +336,16 @@ fn lanes(schedule: &Schedule, site: &SiteStep, saved: Option<&SiteLanes>) -> Sit
     let reads = sources
         .iter()
         .map(|places| {
-            let mut wanted: Vec<Vec<Wanted>> = vec![Vec::new(); rings];
+            // Several reads are added up in the lanes; elsewhere anything may stand.
+            let mut wanted = vec![Target::default(); rings];
             for (place, &lane) in places.iter().zip(&lanes) {
                 if let Some((source, from, negate)) = *place {
                     let to = (lane as usize % degree) as u32;
-                    wanted[lane as usize / degree].push(Wanted { source, from, to, negate });
+                    wanted[lane as usize / degree].wanted.push(Wanted { source, from, to, negate });
                 }
             }
-            // Several reads are added up in the lanes; elsewhere anything may stand.
-            assemble(degree, &wanted, &|_, _| true, false)
+            route(degree, &wanted, &|_, _| true)
         })
-        .collect();
-    SiteLanes { rings, lanes, reads }
-}
-
-/// Polynomials that hold a layout's values for a batch.
-pub fn polynomials(layout: &Layout, per_sample: bool, batch: usize) -> usize {
-    if per_sample { batch.div_ceil(layout.samples) } else { 1 }
+        .collect::<Result<_, _>>()?;
+    Ok(SiteLanes { rings, lanes, reads })
 }
