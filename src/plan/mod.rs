@@ -15,6 +15,7 @@ mod nominal;
 mod place;
 mod prepare;
 mod prune;
+pub mod route;
 pub mod schedule;
 mod stages;
 
