@@ -349,3 +349,77 @@ fn lanes(schedule: &Schedule, site: &SiteStep, saved: Option<&SiteLanes>) -> Res
         .collect::<Result<_, _>>()?;
     Ok(SiteLanes { rings, lanes, reads })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostics::{FileId, Span};
+    use crate::graph::{Function, Graph, Init, NodeId, Origin, ParamId, ParamInfo, ScalarExpr, ScalarFn};
+    use crate::he::ckks::params::RING_PROFILES;
+    use crate::plan::lower::{Lowering, RangeOf};
+    use crate::plan::parameters::Parameters;
+    use crate::plan::{Nominal, Purpose, build};
+
+    struct Ranges;
+
+    impl RangeOf for Ranges {
+        fn site(&self, _: NodeId) -> f64 {
+            16.0
+        }
+        fn param(&self, _: ParamId) -> f64 {
+            2.0
+        }
+    }
+
+    /// One step of m sigmoids of a linear model.
+    fn linear(n: usize, m: usize, batch: usize) -> Schedule {
+        let o = Origin::default();
+        let mut g = Graph::default();
+        let x = g.input(&[n], &o).unwrap();
+        let y = g.label(&[m], &o).unwrap();
+        let w = ParamInfo {
+            name: "w".into(),
+            shape: vec![n, m],
+            init: Init::Constant(0.0),
+            fan_in: n,
+            range: None,
+            span: Span::new(FileId(0), 0, 0),
+        };
+        let w = g.param(w, &o).unwrap();
+        let z = g.matmul(x, w, &o).unwrap();
+        let one = || ScalarExpr::Const(1.0);
+        let sigmoid = one().div(one().add(ScalarExpr::call(Function::Exp, ScalarExpr::Z.neg())));
+        let softplus = ScalarExpr::call(Function::Log, one().add(ScalarExpr::call(Function::Exp, ScalarExpr::Z)));
+        let loss = ScalarFn { name: "softplus".into(), expr: softplus, grad: Some(sigmoid) };
+        let a = g.lut(z, loss, &o).unwrap();
+        let b = g.mul(y, z, &o).unwrap();
+        let loss = g.sub(a, b, &o).unwrap();
+        let loss = g.sum_all(loss, &o).unwrap();
+        let derivative = g.differentiate(loss).unwrap();
+        let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.iter().copied().unzip();
+        let (g, gradients) = g.fused(&gradients).unwrap();
+        let parameters = Parameters::Ckks(&RING_PROFILES[0]);
+        let lowered = Lowering::run(&g, &gradients, &Ranges, crate::plan::lower::Target::of(parameters)).unwrap();
+        let nominal = Nominal { input_rms: 1.0, argument_rms: Default::default() };
+        let purpose = Purpose::Train { params: &params, rate: 0.5 };
+        build(&g, lowered, &Ranges, parameters, batch, &nominal, &purpose).unwrap()
+    }
+
+    #[test]
+    fn show() {
+        for (n, m, batch) in [(31, 1, 455), (64, 10, 64), (65, 10, 64)] {
+            let schedule = linear(n, m, batch);
+            let plan = GatherPlan::of(&schedule).unwrap();
+            for b in plan.bootstraps() {
+                println!("{n} {m} {batch}: low {} used {} slots {:?}", b.low, b.used, b.slots);
+            }
+            for (i, s) in plan.sites.iter().enumerate() {
+                println!("  site {i}: rings {} reads {:?}", s.rings, s.reads.iter().map(Program::switches).collect::<Vec<_>>());
+            }
+            for (i, o) in plan.operands.iter().enumerate() {
+                let op = &schedule.operands[i];
+                println!("  operand {i}: amplitude 2^{} noise 2^{:.1} fresh {} polys {} terms {:?}", op.amplitude.log2(), op.noise.log2(), op.fresh, schedule.polynomials(&op.layout, op.per_sample), o.iter().map(|t| (t.site, t.multiple, t.reversed, t.program.switches())).collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -16,6 +16,7 @@ pub mod parameters;
 mod place;
 mod prepare;
 mod prune;
+pub mod gather;
 pub mod route;
 pub mod schedule;
 mod stages;
