@@ -7,6 +7,7 @@ pub mod complex;
 pub mod fit;
 pub mod noise;
 pub mod params;
+pub mod small;
 
 #[cfg(feature = "server")]
 mod bootstrap;
