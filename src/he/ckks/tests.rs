@@ -1,0 +1,157 @@
+//! The bootstrap with its secret at hand.
+
+use super::{
+    bootstrap::{Bootstrapper, Half, Role},
+    ciphertext::Ciphertext,
+    circuit::Circuit,
+    fit::{TrigPolynomial, fit_degree},
+    mask::Mask,
+    params::{LOG_DEGREE, RING_PROFILES, RINGS, RingProfile},
+    random,
+    secret::RingSecret,
+};
+use crate::he::ring::{
+    arith::{imod, invmod, mulmod},
+    buffer::Buffer,
+    context::RnsContext,
+    key_switch::to_ntt,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::sync::{Arc, OnceLock};
+
+/// A key set, and the secret that made it.
+pub(super) struct Setup {
+    pub secret: RingSecret,
+    pub bootstrapper: Bootstrapper,
+}
+
+impl Setup {
+    fn new(profile: &'static RingProfile, log_degree: usize) -> Self {
+        let n = 1 << log_degree;
+        let secret = RingSecret::of_degrees(n, n / RINGS).unwrap();
+        let circuit = Arc::new(Circuit::of_degree(profile, log_degree).unwrap());
+        let keys = secret.keys_of(circuit, &|_, _| {}).unwrap();
+        Setup { bootstrapper: Bootstrapper::new(keys), secret }
+    }
+
+    /// Values t, uniform in (−1/4, 1/4), and their encryption in one limb under the embedded small secret.
+    pub(super) fn input(&self) -> (Vec<f64>, Ciphertext) {
+        let context = self.bootstrapper.context();
+        let n = context.n;
+        let mut generator = StdRng::seed_from_u64(1);
+        let t: Vec<f64> = (0..n).map(|_| generator.random_range(-0.25..0.25)).collect();
+        let p = context.m[0].p;
+        let noise = random::noise(n).unwrap();
+        let message: Vec<i64> =
+            t.iter().zip(noise.iter()).map(|(t, e)| (t * p as f64).round() as i64 + e).collect();
+        let s = to_ntt(context, &self.secret.embedded(), &[0]);
+        let mut b = to_ntt(context, &message, &[0]);
+        let mut a = Buffer::new(n);
+        a.iter_mut().for_each(|a| *a = generator.random_range(0..p));
+        for j in 0..n {
+            b[j] = (b[j] + p - mulmod(a[j], s[j], p)) % p;
+        }
+        (t, Ciphertext { c: [b, a], l: 1, scale: p as f64 })
+    }
+
+    /// The coefficients of the phase under a secret, over the scale: exact from at most three limbs.
+    pub(super) fn phase(&self, secret: &[i64], x: &Ciphertext) -> Vec<f64> {
+        phase(self.bootstrapper.context(), secret, x)
+    }
+
+    /// A closed output's values.
+    fn output(&self, x: &Ciphertext) -> Vec<f64> {
+        self.phase(&self.secret.embedded(), x)
+    }
+}
+
+fn phase(context: &RnsContext, secret: &[i64], x: &Ciphertext) -> Vec<f64> {
+    let n = context.n;
+    let l = x.l.min(3);
+    let limbs: Vec<usize> = (0..l).collect();
+    let s = to_ntt(context, secret, &limbs);
+    let mut ph = Buffer::new(n * l);
+    for i in 0..l {
+        let p = context.m[i].p;
+        for j in i * n..(i + 1) * n {
+            ph[j] = (x.c[0][j] + mulmod(x.c[1][j], s[j], p)) % p;
+        }
+        let limb = &mut ph[i * n..(i + 1) * n];
+        context.inv(i, limb);
+        let scale = invmod(n as u64, p);
+        limb.iter_mut().for_each(|x| *x = mulmod(*x, scale, p));
+    }
+    let primes: Vec<u64> = context.m[..l].iter().map(|m| m.p).collect();
+    (0..n)
+        .map(|j| {
+            let mut value = ph[j] as i128;
+            let mut modulus = primes[0] as i128;
+            for (i, &p) in primes.iter().enumerate().skip(1) {
+                let d = imod(ph[i * n + j] as i128 - value, p);
+                let inverse = invmod((modulus % p as i128) as u64, p);
+                value += modulus * mulmod(d, inverse, p) as i128;
+                modulus *= p as i128;
+            }
+            let centred = if value > modulus / 2 { value - modulus } else { value };
+            centred as f64 / x.scale
+        })
+        .collect()
+}
+
+/// Root mean square.
+fn rms(errors: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = errors.fold((0.0, 0usize), |(s, k), e| (s + e * e, k + 1));
+    (sum / count as f64).sqrt()
+}
+
+/// The rows' smaller siblings, made once.
+fn small(profile: usize) -> &'static Setup {
+    static SETUPS: [OnceLock<Setup>; 3] = [const { OnceLock::new() }; 3];
+    SETUPS[profile].get_or_init(|| Setup::new(&RING_PROFILES[profile], 12))
+}
+
+fn relu(degree: usize) -> TrigPolynomial {
+    fit_degree(&|t: f64| t.max(0.0), degree, 1.0).unwrap().polynomial
+}
+
+/// Error of a function's outputs against its polynomial.
+fn error_of(setup: &Setup, function: &TrigPolynomial, half: Half) -> f64 {
+    let (t, input) = setup.input();
+    let b = &setup.bootstrapper;
+    let powers = b.open(&input, function.degree(), half).unwrap();
+    let slots = b.polynomial(&powers, function, Role::Output).unwrap();
+    let all = Mask::all(t.len());
+    let out = b.close(&[vec![(&slots, &all)]]).unwrap();
+    assert_eq!((out.len(), out[0].level()), (1, 2));
+    assert_eq!(out[0].scale(), b.profile().output_scale());
+    let used = if half == Half::Low { t.len() / 2 } else { t.len() };
+    let values = setup.output(&out[0]);
+    rms(values[..used].iter().zip(&t).map(|(v, &t)| v - function.eval(t)))
+}
+
+#[test]
+fn functions_of_every_degree_on_every_row() {
+    for (row, profile) in RING_PROFILES.iter().enumerate() {
+        for degree in [7, 15, 31, 63] {
+            if degree <= profile.function_degree {
+                for half in [Half::Both, Half::Low] {
+                    let error = error_of(small(row), &relu(degree), half);
+                    println!("{} degree {degree} {half:?}: 2^{:.2}", profile.name, error.log2());
+                    assert!(
+                        error < (-12.5f64).exp2(),
+                        "{} degree {degree}: 2^{:.2}",
+                        profile.name,
+                        error.log2()
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn relu_at_the_real_parameters() {
+    let setup = Setup::new(&RING_PROFILES[2], LOG_DEGREE);
+    let error = error_of(&setup, &relu(63), Half::Both);
+    assert!(error < (-13.5f64).exp2(), "2^{:.2}", error.log2());
+}
