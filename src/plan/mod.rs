@@ -8,6 +8,7 @@ pub mod check;
 pub mod compile;
 pub mod estimate;
 pub mod form;
+pub mod functions;
 pub mod initial;
 pub mod layout;
 pub mod lower;

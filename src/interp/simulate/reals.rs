@@ -1,0 +1,90 @@
+//! Reals modulo q0·q1, and functions that a bootstrap of many values evaluates as a polynomial.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+use crate::plan::functions::Fitted;
+use crate::plan::schedule::{Schedule, SiteStep};
+
+use super::{Domain, LookedUp, gauss};
+
+pub struct Reals<'a> {
+    schedule: &'a Schedule,
+    modulus: f64,
+    /// By site and table.
+    functions: Vec<Vec<Fitted>>,
+    rng: ChaCha20Rng,
+}
+
+impl<'a> Reals<'a> {
+    pub fn new(schedule: &'a Schedule, seed: u64) -> Self {
+        let functions = (0..schedule.sites.len()).map(|site| Fitted::all(schedule, site)).collect();
+        Self { modulus: schedule.modulus(), functions, schedule, rng: ChaCha20Rng::seed_from_u64(seed) }
+    }
+}
+
+impl Domain for Reals<'_> {
+    type Number = f64;
+
+    fn add(&self, a: f64, b: f64) -> f64 {
+        a + b
+    }
+
+    fn multiply(&self, a: f64, b: f64) -> f64 {
+        a * b
+    }
+
+    fn times(&self, a: f64, factor: i64) -> f64 {
+        a * factor as f64
+    }
+
+    fn centred(&self, a: f64) -> f64 {
+        a - self.modulus * (a / self.modulus).round()
+    }
+
+    fn units(&self, a: f64) -> f64 {
+        a
+    }
+
+    fn look_up(
+        &mut self,
+        site: usize,
+        step: &SiteStep,
+        inputs: &[f64],
+        multiplier: Option<&[f64]>,
+    ) -> LookedUp {
+        let read_error = self.schedule.parameters.lut_input_error(step.tables.len(), step.reads.len());
+        let mut units = vec![Vec::with_capacity(inputs.len()); step.tables.len()];
+        let mut values = units.clone();
+        let mut beyond = 0;
+        for (at, &input) in inputs.iter().enumerate() {
+            let torus = input / self.modulus + gauss(&mut self.rng, read_error);
+            let torus = torus - torus.round();
+            beyond += u64::from(torus.abs() > 0.25);
+            let factor = multiplier.map_or(1.0, |values| values[at]);
+            for (index, table) in step.tables.iter().enumerate() {
+                let function = &self.functions[site][index];
+                let (value, error) = (function.value(torus) + table.centre, function.error());
+                // In the slots, before it becomes a ciphertext of the small ring.
+                let value = factor * (value + gauss(&mut self.rng, error));
+                values[index].push(value);
+                let noise = function.output_noise_units();
+                units[index].push(value * table.amplitude + gauss(&mut self.rng, noise));
+            }
+        }
+        LookedUp { units, values, beyond }
+    }
+
+    fn label_noise(&mut self) -> f64 {
+        // Labels are fresh values.
+        0.0
+    }
+
+    fn element(&mut self, fresh: Option<f64>, public: i64, packed: Option<f64>) -> f64 {
+        let fresh = match fresh {
+            Some(value) => value.round() + gauss(&mut self.rng, self.schedule.parameters.fresh_noise_units()),
+            None => 0.0,
+        };
+        fresh + public as f64 + packed.unwrap_or(0.0)
+    }
+}
