@@ -9,8 +9,8 @@ use crate::he::ckks::params::RINGS;
 
 use super::lower::AtomKind;
 use super::route::{RouteError, Target, Wanted, route};
-use crate::he::ckks::small::program::Program;
 use super::schedule::{Operand, Read, Schedule, SiteStep, Stage};
+use crate::he::ckks::small::program::Program;
 
 /// One automorphism key switch against one bootstrap: what merging may cost to save rings.
 const SWITCHES_PER_BOOTSTRAP: f64 = 4000.0;
@@ -25,7 +25,7 @@ pub struct SiteLanes {
     /// Ring · degree + coefficient of each value, `[samples, elements]`.
     pub lanes: Vec<u32>,
     /// By read: from its polynomials to the rings.
-    pub reads: Vec<Program>,
+    pub reads: Vec<Mirrored>,
 }
 
 /// One of the eight small rings of a bootstrap.
@@ -54,6 +54,40 @@ pub struct Gathered {
     pub bootstraps: Vec<Bootstrap>,
 }
 
+/// A routing program whose sources are first taken through X → X^(−1), or not.
+#[derive(Clone, Debug, Default)]
+pub struct Mirrored {
+    pub mirrored: bool,
+    pub program: Program,
+    /// Key switches, those of the mirrored sources included.
+    pub switches: usize,
+}
+
+impl Mirrored {
+    /// Whichever needs fewer key switches.
+    fn route(
+        degree: usize,
+        targets: &[Target],
+        dirty: &dyn Fn(usize, u32) -> bool,
+    ) -> Result<Self, RouteError> {
+        let program = route(degree, targets, dirty)?;
+        let plain = Self { mirrored: false, switches: program.switches(), program };
+        let sources = plain.program.sources().len();
+        if plain.switches <= sources {
+            return Ok(plain);
+        }
+        let turned = |c: u32| (degree as u32 - c) % degree as u32;
+        let turn = |w: &Wanted| Wanted { from: turned(w.from), negate: w.negate ^ (w.from != 0), ..*w };
+        let mirrored: Vec<Target> = targets
+            .iter()
+            .map(|own| Target { wanted: own.wanted.iter().map(turn).collect(), clean: own.clean })
+            .collect();
+        let program = route(degree, &mirrored, &|source, c| dirty(source, turned(c)))?;
+        let other = Self { mirrored: true, switches: program.switches() + sources, program };
+        Ok(if other.switches < plain.switches { other } else { plain })
+    }
+}
+
 /// What one term of an operand's form needs.
 #[derive(Clone, Debug)]
 pub struct TermRoute {
@@ -61,10 +95,8 @@ pub struct TermRoute {
     pub table: usize,
     /// The looked-up values are multiplied by this integer.
     pub multiple: i64,
-    /// The sources are first taken through X → X^(−1).
-    pub reversed: bool,
     /// From the rings of the site to the operand's polynomials.
-    pub program: Program,
+    pub route: Mirrored,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -102,8 +134,11 @@ impl GatherPlan {
             };
             plan.stages.push(gathered);
         }
-        plan.operands =
-            schedule.operands.iter().map(|operand| plan.operand(schedule, operand)).collect::<Result<_, _>>()?;
+        plan.operands = schedule
+            .operands
+            .iter()
+            .map(|operand| plan.operand(schedule, operand))
+            .collect::<Result<_, _>>()?;
         Ok(plan)
     }
 
@@ -121,7 +156,8 @@ impl GatherPlan {
         for site in mirrored {
             let Some((saved, _)) = schedule.sites[site].multiplier else { continue };
             for bootstrap in self.stages.iter().flat_map(|stage| &stage.bootstraps) {
-                let slots = bootstrap.slots.map(|slot| slot.filter(|s| s.site == saved).map(|s| Slot { site, ..s }));
+                let slots =
+                    bootstrap.slots.map(|slot| slot.filter(|s| s.site == saved).map(|s| Slot { site, ..s }));
                 if slots.iter().any(Option::is_some) {
                     bootstraps.push(Bootstrap { low: bootstrap.low, slots, used: 0 });
                 }
@@ -129,7 +165,8 @@ impl GatherPlan {
         }
         let degree = schedule.degree();
         for bootstrap in &mut bootstraps {
-            bootstrap.used = own.iter().map(|&site| self.bootstrap_lanes(degree, bootstrap, site).len()).sum();
+            bootstrap.used =
+                own.iter().map(|&site| self.bootstrap_lanes(degree, bootstrap, site).len()).sum();
         }
         Gathered { bootstraps }
     }
@@ -187,21 +224,11 @@ impl GatherPlan {
             }
             let mut dirt = vec![false; lanes.rings * degree];
             lanes.lanes.iter().for_each(|&lane| dirt[lane as usize] = true);
-            let plain = route(degree, &wanted, &|source, c| dirt[source * degree + c as usize])?;
-            let reverse = |c: u32| (degree as u32 - c) % degree as u32;
-            let turn = |w: &Wanted| Wanted { from: reverse(w.from), negate: w.negate ^ (w.from != 0), ..*w };
-            let mirrored: Vec<Target> = wanted
-                .iter()
-                .map(|own| Target { wanted: own.wanted.iter().map(turn).collect(), clean: true })
-                .collect();
-            let reversed = route(degree, &mirrored, &|source, c| dirt[source * degree + reverse(c) as usize])?;
-            let shorter = reversed.switches() + lanes.rings < plain.switches();
             out.push(TermRoute {
                 site,
                 table,
                 multiple: (operand.amplitude * term.coefficient / base).round() as i64,
-                reversed: shorter,
-                program: if shorter { reversed } else { plain },
+                route: Mirrored::route(degree, &wanted, &|source, c| dirt[source * degree + c as usize])?,
             });
         }
         Ok(out)
@@ -209,14 +236,9 @@ impl GatherPlan {
 
     /// Automorphism key switches of one step.
     pub fn switches(&self) -> usize {
-        let into: usize = self.sites.iter().flat_map(|site| &site.reads).map(Program::switches).sum();
-        let out: usize = self
-            .operands
-            .iter()
-            .flatten()
-            .map(|term| term.program.switches() + if term.reversed { self.sites[term.site].rings } else { 0 })
-            .sum();
-        into + out
+        let into = self.sites.iter().flat_map(|site| &site.reads);
+        let out = self.operands.iter().flatten().map(|term| &term.route);
+        into.chain(out).map(|route| route.switches).sum()
     }
 
     /// All bootstraps of one step.
@@ -289,7 +311,8 @@ fn held(read: &Read) -> usize {
 
 /// Merges the polynomials of a read whose values stand at multiples of a power of two.
 fn merged(degree: usize, places: &[Option<(usize, u32, bool)>]) -> Option<(usize, Vec<u32>, usize)> {
-    let all: Vec<(usize, u32)> = places.iter().map(|p| p.map(|(polynomial, place, _)| (polynomial, place))).collect::<Option<_>>()?;
+    let all: Vec<(usize, u32)> =
+        places.iter().map(|p| p.map(|(polynomial, place, _)| (polynomial, place))).collect::<Option<_>>()?;
     let first = all.first()?.1;
     let polynomials = all.iter().map(|(polynomial, _)| polynomial + 1).max()?;
     let differing = all.iter().fold(degree as u32, |bits, (_, place)| bits | (place ^ first));
@@ -318,7 +341,8 @@ fn lanes(schedule: &Schedule, site: &SiteStep, saved: Option<&SiteLanes>) -> Res
         Some(saved) => (saved.rings, saved.lanes.clone()),
         None => {
             let best = sources.iter().filter_map(|places| merged(degree, places)).min_by(|a, b| {
-                let cost = |c: &(usize, Vec<u32>, usize)| bootstrap_cost(c.0) + c.2 as f64 / SWITCHES_PER_BOOTSTRAP;
+                let cost =
+                    |c: &(usize, Vec<u32>, usize)| bootstrap_cost(c.0) + c.2 as f64 / SWITCHES_PER_BOOTSTRAP;
                 cost(a).total_cmp(&cost(b))
             });
             let (few, packed) = dense();
@@ -344,7 +368,7 @@ fn lanes(schedule: &Schedule, site: &SiteStep, saved: Option<&SiteLanes>) -> Res
                     wanted[lane as usize / degree].wanted.push(Wanted { source, from, to, negate });
                 }
             }
-            route(degree, &wanted, &|_, _| true)
+            Mirrored::route(degree, &wanted, &|_, _| true)
         })
         .collect::<Result<_, _>>()?;
     Ok(SiteLanes { rings, lanes, reads })
@@ -389,7 +413,8 @@ mod tests {
         let z = g.matmul(x, w, &o).unwrap();
         let one = || ScalarExpr::Const(1.0);
         let sigmoid = one().div(one().add(ScalarExpr::call(Function::Exp, ScalarExpr::Z.neg())));
-        let softplus = ScalarExpr::call(Function::Log, one().add(ScalarExpr::call(Function::Exp, ScalarExpr::Z)));
+        let softplus =
+            ScalarExpr::call(Function::Log, one().add(ScalarExpr::call(Function::Exp, ScalarExpr::Z)));
         let loss = ScalarFn { name: "softplus".into(), expr: softplus, grad: Some(sigmoid) };
         let a = g.lut(z, loss, &o).unwrap();
         let b = g.mul(y, z, &o).unwrap();
@@ -399,7 +424,8 @@ mod tests {
         let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.iter().copied().unzip();
         let (g, gradients) = g.fused(&gradients).unwrap();
         let parameters = Parameters::Ckks(&RING_PROFILES[0]);
-        let lowered = Lowering::run(&g, &gradients, &Ranges, crate::plan::lower::Target::of(parameters)).unwrap();
+        let lowered =
+            Lowering::run(&g, &gradients, &Ranges, crate::plan::lower::Target::of(parameters)).unwrap();
         let nominal = Nominal { input_rms: 1.0, argument_rms: Default::default() };
         let purpose = Purpose::Train { params: &params, rate: 0.5 };
         build(&g, lowered, &Ranges, parameters, batch, &nominal, &purpose).unwrap()
@@ -414,11 +440,24 @@ mod tests {
                 println!("{n} {m} {batch}: low {} used {} slots {:?}", b.low, b.used, b.slots);
             }
             for (i, s) in plan.sites.iter().enumerate() {
-                println!("  site {i}: rings {} reads {:?}", s.rings, s.reads.iter().map(Program::switches).collect::<Vec<_>>());
+                println!(
+                    "  site {i}: rings {} reads {:?}",
+                    s.rings,
+                    s.reads.iter().map(|r| r.switches).collect::<Vec<_>>()
+                );
             }
             for (i, o) in plan.operands.iter().enumerate() {
                 let op = &schedule.operands[i];
-                println!("  operand {i}: amplitude 2^{} noise 2^{:.1} fresh {} polys {} terms {:?}", op.amplitude.log2(), op.noise.log2(), op.fresh, schedule.polynomials(&op.layout, op.per_sample), o.iter().map(|t| (t.site, t.multiple, t.reversed, t.program.switches())).collect::<Vec<_>>());
+                println!(
+                    "  operand {i}: amplitude 2^{} noise 2^{:.1} fresh {} polys {} terms {:?}",
+                    op.amplitude.log2(),
+                    op.noise.log2(),
+                    op.fresh,
+                    schedule.polynomials(&op.layout, op.per_sample),
+                    o.iter()
+                        .map(|t| (t.site, t.multiple, t.route.mirrored, t.route.switches))
+                        .collect::<Vec<_>>()
+                );
             }
         }
     }

@@ -19,7 +19,9 @@ pub fn encrypted<'a>(
 ) -> Result<Box<dyn Engine + 'a>, RunError> {
     Ok(match schedule.parameters {
         Parameters::Tfhe(_) => Box::new(EncryptedEngine::<Client>::new(schedule, initial, rows, observer)?),
-        Parameters::Ckks(_) => Box::new(EncryptedEngine::<RingClient>::new(schedule, initial, rows, observer)?),
+        Parameters::Ckks(_) => {
+            Box::new(EncryptedEngine::<RingClient>::new(schedule, initial, rows, observer)?)
+        }
     })
 }
 

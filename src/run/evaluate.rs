@@ -18,9 +18,9 @@ use crate::typeck::Distribution;
 
 use super::client::Client;
 use super::events::{Event, Observer, Phase, ResultRecord};
+use super::options::{EngineKind, RunError, RunOptions, Watched};
 use super::ring_client::RingClient;
 use super::roles::Roles;
-use super::options::{EngineKind, RunError, RunOptions, Watched};
 
 /// Public values of the arguments, drawn by the client.
 pub fn draw(evaluation: &Evaluation, seed: u64) -> HashMap<NodeId, Vec<f32>> {
