@@ -255,14 +255,6 @@ fn weights_that_cannot_be_written_are_an_error() {
 }
 
 #[test]
-fn the_scheme_that_is_not_there_yet_is_refused() {
-    let place = Workplace::with_program(PROGRAM);
-    let ended = place.hesn(&["run", "p.hes", "--scheme", "ckks"]);
-    assert_eq!(ended.status, Some(1));
-    assert!(ended.stderr.contains("E0305"), "{}", ended.stderr);
-}
-
-#[test]
 fn colours_come_where_they_are_wanted() {
     let place = Workplace::with_program(PROGRAM.replace("label: y", "label: z"));
     assert!(!place.hesn(&["check", "p.hes"]).stderr.contains('\u{1b}'));

@@ -109,7 +109,7 @@ fn logistic_regression_learns_encrypted_as_simulated() {
 
     let initial = vec![vec![0.0; 6]];
     let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1);
-    let client = Client::new(schedule.profile).unwrap();
+    let client = Client::new(schedule.parameters.tfhe().unwrap()).unwrap();
     let keys = client.server_keys(&schedule, &|_, _| ()).unwrap();
     let encrypted = client.encrypt(&schedule, &batch).unwrap();
     let mut server = Server::new(keys, &schedule, initial.clone()).unwrap();
@@ -137,7 +137,7 @@ fn logistic_regression_learns_encrypted_as_simulated() {
 
 /// Runs one step on both engines and compares every operand and every product, integer by integer.
 fn encrypted_computes_what_simulate_predicts(schedule: &Schedule, batch: &Batch<'_>, initial: Vec<Vec<f32>>) {
-    let client = Client::new(schedule.profile).unwrap();
+    let client = Client::new(schedule.parameters.tfhe().unwrap()).unwrap();
     let keys = client.server_keys(schedule, &|_, _| ()).unwrap();
     let encrypted = client.encrypt(schedule, batch).unwrap();
     let server = Server::new(keys, schedule, initial.clone()).unwrap();

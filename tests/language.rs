@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hesn::diagnostics::{self, Severity, Sources, render};
 use hesn::plan::check::diagnose;
+use hesn::plan::compile::Settings;
 use hesn::typeck::{self, NoData};
 
 fn root(path: &str) -> PathBuf {
@@ -31,7 +32,7 @@ fn problem(expected: Option<&str>, text: &str) -> Option<String> {
     let file = sources.add("example.hes", text);
     let mut checked = typeck::check(&mut sources, file, &NoData);
     if let Some(program) = &checked.program {
-        checked.diagnostics.extend(diagnose(program, None));
+        checked.diagnostics.extend(diagnose(program, Settings::default()));
     }
     let shown: String = checked.diagnostics.iter().map(|d| render(d, &sources, false)).collect();
     match expected {

@@ -2,6 +2,7 @@
 
 use hesn::diagnostics::{Sources, json, render};
 use hesn::plan::check::diagnose;
+use hesn::plan::compile::Settings;
 use hesn::typeck::{self, NoData};
 use proptest::prelude::*;
 
@@ -89,7 +90,8 @@ fn check(text: &str) {
     let file = sources.add("fuzz.hes", text);
     let checked = typeck::check(&mut sources, file, &NoData);
     assert_eq!(checked.program.is_none(), checked.has_errors());
-    let later: Vec<_> = checked.program.iter().flat_map(|program| diagnose(program, None)).collect();
+    let later: Vec<_> =
+        checked.program.iter().flat_map(|program| diagnose(program, Settings::default())).collect();
     for diagnostic in checked.diagnostics.iter().chain(&later) {
         assert!(!diagnostic.labels.is_empty(), "{diagnostic:?}");
         assert!(render(diagnostic, &sources, false).contains(diagnostic.code));

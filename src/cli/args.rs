@@ -7,6 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::he::params::PROFILES;
+use crate::plan::parameters::Parameters;
 
 /// Train neural networks on data that stays encrypted.
 #[derive(Debug, Parser)]
@@ -139,7 +140,7 @@ pub struct ExplainArgs {
 #[command(after_help = "Example:\n  hesn bench --profile fast --json")]
 pub struct BenchArgs {
     /// Parameters to measure
-    #[arg(long, value_name = "NAME", value_parser = profiles(), default_value = PROFILES[0].name)]
+    #[arg(long, value_name = "NAME", value_parser = measured(), default_value = PROFILES[0].name)]
     pub profile: String,
     /// Print one JSON object
     #[arg(long)]
@@ -162,11 +163,18 @@ pub enum SchemeName {
     Auto,
     /// One bootstrap per value
     Tfhe,
-    /// One bootstrap for many values (not in this version)
+    /// One bootstrap for 32,768 values
     Ckks,
 }
 
 fn profiles() -> PossibleValuesParser {
+    PossibleValuesParser::new(
+        Parameters::all().map(|row| clap::builder::PossibleValue::new(row.name()).help(row.purpose())),
+    )
+}
+
+/// Profiles whose unit costs can be measured.
+fn measured() -> PossibleValuesParser {
     PossibleValuesParser::new(
         PROFILES.iter().map(|profile| clap::builder::PossibleValue::new(profile.name).help(profile.purpose)),
     )

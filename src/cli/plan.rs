@@ -11,8 +11,8 @@ use super::source;
 use super::tasks::{self, Compiled};
 use crate::diagnostics::{Diagnostic, Sources};
 use crate::graph::{Graph, show_shape};
-use crate::he::params::Profile;
 use crate::plan::estimate::{self, Costs, Extent, Report};
+use crate::plan::parameters::Parameters;
 use crate::run::calibrate;
 use crate::run::options::RunOptions;
 use crate::run::train::Length;
@@ -58,8 +58,8 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
             }
             _ => Extent { steps: 1, samples: 1 },
         };
-        let profile = schedule.profile;
-        let costs = *costs.entry(profile.name).or_insert_with(|| measure(profile, shell));
+        let parameters = schedule.parameters;
+        let costs = *costs.entry(parameters.name()).or_insert_with(|| measure(parameters, shell));
         let report = estimate::report(compiled.name(), schedule, &costs, extent, typing.alignments.len());
         if args.json {
             shell.json(&report);
@@ -74,11 +74,11 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
 }
 
 /// This machine's unit costs, or typical ones if it cannot measure itself.
-fn measure(profile: &'static Profile, shell: &Shell) -> Costs {
+fn measure(parameters: Parameters, shell: &Shell) -> Costs {
     shell.note("measuring this machine …");
-    calibrate::costs(profile).unwrap_or_else(|error| {
+    calibrate::costs(parameters).unwrap_or_else(|error| {
         shell.note(&format!("warning: it cannot be measured, typical costs are taken instead: {error}"));
-        Costs::typical(profile, rayon::current_num_threads())
+        Costs::typical(parameters, rayon::current_num_threads())
     })
 }
 
@@ -128,11 +128,10 @@ fn show(report: &Report, costs: &Costs) -> String {
         "profile",
         parameters.profile.to_owned(),
         &format!(
-            "N={}, log2 Q={:.0}, t=2^{}, LWE {}, {:.0} bits of security",
+            "N={}, log2 Q={:.0}, {}, {:.0} bits of security",
             parameters.ring_degree,
             parameters.ring_modulus_bits,
-            parameters.plaintext_bits,
-            parameters.lwe_dimension,
+            parameters.tables.describe(),
             parameters.security_bits.floor()
         ),
     );

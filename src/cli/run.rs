@@ -188,7 +188,7 @@ impl Job<'_> {
         if self.args.engine != EngineName::Encrypted {
             return Ok(());
         }
-        let costs = Costs::typical(schedule.profile, rayon::current_num_threads());
+        let costs = Costs::typical(schedule.parameters, rayon::current_num_threads());
         let needed = estimate::report(name, schedule, &costs, extent, 0).memory_bytes as u64;
         let source = if self.args.memory.is_some() { "`--memory` allows" } else { "this machine has free" };
         let limit = self.args.memory.or_else(available_memory_bytes).filter(|&limit| needed > limit);

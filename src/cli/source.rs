@@ -7,9 +7,9 @@ use std::path::Path;
 use super::args::{SchemeArgs, SchemeName};
 use crate::data::{Loader, nearest_file};
 use crate::diagnostics::{Diagnostic, FileId, Severity, Sources, Span};
-use crate::he::params;
 use crate::plan::check::diagnose;
 use crate::plan::compile::Settings;
+use crate::plan::parameters::{Parameters, SchemeChoice};
 use crate::typeck::{self, Program};
 
 /// Bytes of a program: a person writes kilobytes.
@@ -40,7 +40,7 @@ pub fn check(path: &Path, settings: Settings) -> Checked {
         Ok(file) => typeck::check(&mut sources, file, &loader),
     };
     if let Some(program) = &checked.program {
-        checked.diagnostics.extend(diagnose(program, settings.profile));
+        checked.diagnostics.extend(diagnose(program, settings));
     }
     checked.diagnostics.extend(loader.warnings());
     let program = if checked.has_errors() { None } else { checked.program };
@@ -49,14 +49,15 @@ pub fn check(path: &Path, settings: Settings) -> Checked {
 
 /// What the options about the cryptography mean.
 pub fn settings(args: &SchemeArgs) -> Result<Settings, Diagnostic> {
-    if args.scheme == SchemeName::Ckks {
-        return Err(Diagnostic::error("E0305", "the scheme `ckks` is not available in this version")
-            .help("leave out `--scheme`, or write `--scheme tfhe`"));
-    }
-    let profile = args.profile.as_deref().map(params::profile).transpose();
-    let profile = profile
-        .map_err(|error| Diagnostic::error("E0618", error.to_string()).help("leave out `--profile`"))?;
-    Ok(Settings { profile })
+    let parameters = args.profile.as_deref().map(Parameters::named).transpose();
+    let parameters =
+        parameters.map_err(|error| Diagnostic::error("E0618", error).help("leave out `--profile`"))?;
+    let scheme = match args.scheme {
+        SchemeName::Auto => SchemeChoice::Auto,
+        SchemeName::Tfhe => SchemeChoice::Tfhe,
+        SchemeName::Ckks => SchemeChoice::Ckks,
+    };
+    Ok(Settings { scheme, parameters })
 }
 
 /// A program that only declares things.

@@ -9,7 +9,7 @@ use super::{Batch, mapped};
 
 /// A value modulo t, in [-t/2, t/2).
 pub fn centred(schedule: &Schedule, value: i64) -> i64 {
-    let shift = 64 - schedule.profile.ring.plaintext_bits;
+    let shift = 64 - schedule.parameters.modulus_bits();
     (value << shift) >> shift
 }
 

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::he::params::Profile;
 use crate::he::{
     self, Ciphertext, Control, HeError, LabelCiphertext, LutTable, LweBig, LweSmall, PackEntry, ServerKeys,
 };
@@ -38,6 +39,7 @@ impl From<HeError> for EngineError {
 /// Trains on ciphertexts.
 pub struct Server<'a> {
     keys: ServerKeys,
+    profile: &'static Profile,
     schedule: &'a Schedule,
     /// Public initial weights, by master.
     initial: Vec<Vec<f32>>,
@@ -63,12 +65,19 @@ type Done<T> = Result<T, EngineError>;
 impl<'a> Server<'a> {
     /// A server at the first step: masters are zero, the working weights are the public initial ones.
     pub fn new(keys: ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
+        let profile = schedule.parameters.tfhe().ok_or_else(|| {
+            EngineError::Failed(format!(
+                "the schedule has parameters `{}` of another scheme",
+                schedule.parameters.name()
+            ))
+        })?;
         let masters = schedule
             .masters
             .iter()
             .map(|_| Ciphertext::zero(keys.ring(), 0))
             .collect::<Result<Vec<_>, _>>()?;
-        let tables = schedule.sites.iter().map(|site| table(schedule, site)).collect::<Done<Vec<_>>>()?;
+        let tables =
+            schedule.sites.iter().map(|site| table(schedule, profile, site)).collect::<Done<Vec<_>>>()?;
         let public = schedule
             .operands
             .iter()
@@ -78,7 +87,7 @@ impl<'a> Server<'a> {
                     .collect()
             })
             .collect();
-        Ok(Self { keys, schedule, initial, masters, tables, public })
+        Ok(Self { keys, profile, schedule, initial, masters, tables, public })
     }
 
     pub fn initial(&self) -> &[Vec<f32>] {
@@ -198,7 +207,7 @@ impl<'a> Server<'a> {
     }
 
     fn inputs(&self, site: &SiteStep, state: &State, batch: usize) -> Done<Vec<LweSmall>> {
-        let profile = self.schedule.profile;
+        let profile = self.profile;
         let samples = if site.per_sample { batch } else { 1 };
         let mut sums: Vec<Option<LweSmall>> = vec![None; samples * site.elements];
         for read in &site.reads {
@@ -295,7 +304,7 @@ impl<'a> Server<'a> {
             sum = Some(match (sum, factor) {
                 (None, 1) => lwe.clone(),
                 (None, factor) => {
-                    let mut zero = LweBig::trivial(schedule.profile, 0);
+                    let mut zero = LweBig::trivial(self.profile, 0);
                     zero.add_scaled(lwe, factor)?;
                     zero
                 }
@@ -443,15 +452,15 @@ fn rows(operand: &Operand, batch: usize) -> (usize, usize) {
     if operand.per_sample { (batch, operand.layout.samples) } else { (1, 1) }
 }
 
-fn table(schedule: &Schedule, site: &SiteStep) -> Done<LutTable> {
+fn table(schedule: &Schedule, profile: &'static Profile, site: &SiteStep) -> Done<LutTable> {
     let t = schedule.modulus();
     let of = |index: usize| {
         let table = &site.tables[index];
         move |x: f64| table.value(x * site.range) * table.amplitude / t
     };
     Ok(match site.tables.len() {
-        1 => LutTable::new(schedule.profile, of(0))?,
-        _ => LutTable::pair(schedule.profile, of(0), of(1))?,
+        1 => LutTable::new(profile, of(0))?,
+        _ => LutTable::pair(profile, of(0), of(1))?,
     })
 }
 

@@ -5,7 +5,6 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::he::noise;
 use crate::plan::lower::AtomKind;
 use crate::plan::schedule::{ProductStep, Read, Schedule, SiteStep, Source, Stage};
 
@@ -107,10 +106,11 @@ impl<'a> SimulateEngine<'a> {
     /// One batch of look-ups; for each table the outputs in units of t.
     fn look_up(&mut self, site: usize, step: &SiteStep, state: &State, batch: &Batch<'_>) -> Vec<Vec<f64>> {
         let schedule = self.schedule;
-        let profile = schedule.profile;
+        let parameters = schedule.parameters;
+        let Some(profile) = parameters.tfhe() else { return vec![Vec::new(); step.tables.len()] };
         let t = schedule.modulus();
-        let switches = noise::lut_input_error(profile, step.tables.len(), step.reads.len() as f64);
-        let output_noise = noise::pbs_output_variance(profile).sqrt() * t;
+        let switches = parameters.lut_input_error(step.tables.len(), step.reads.len());
+        let output_noise = parameters.table_variance_units().sqrt();
         // Entries of the table between −1 and 1.
         let entries = (profile.pbs.polynomial_size / step.tables.len()) as f64;
         let samples = if step.per_sample { batch.size } else { 1 };
@@ -145,8 +145,8 @@ impl<'a> SimulateEngine<'a> {
         let own = &schedule.operands[operand];
         let samples = if own.per_sample { batch.size } else { 1 };
         let size = own.form.elements();
-        let rounding = noise::packed_error_units(schedule.profile, 0.0);
-        let label_noise = noise::label_variance(schedule.profile).sqrt() * schedule.modulus();
+        let rounding = schedule.parameters.packed_noise_units(0.0);
+        let label_noise = schedule.parameters.label_variance_units().sqrt();
         let public: Vec<i64> =
             (0..size).map(|element| encode::public_part(schedule, own, &self.initial, element)).collect();
         let mut out = Vec::with_capacity(samples * size);

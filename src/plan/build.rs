@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Constant, Graph, NodeId, ParamId};
-use crate::he::noise;
-use crate::he::params::Profile;
 
 use super::form::Form;
 use super::layout::Layout;
 use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, locate};
 use super::nominal::{Nominal, Sizes, weight_rms};
+use super::parameters::Parameters;
 use super::place::{NoLayout, Placed, place};
 use super::schedule::{Master, Operand, Output, ProductStep, Read, Schedule, SiteStep, Source, Table};
 use super::stages::stages;
@@ -27,7 +26,7 @@ pub enum Purpose<'a> {
 struct Builder<'a> {
     graph: &'a Graph,
     lowered: Lowered,
-    profile: &'static Profile,
+    parameters: Parameters,
     batch: usize,
     operands: Vec<Operand>,
     products: Vec<ProductStep>,
@@ -38,12 +37,12 @@ struct Builder<'a> {
     sizes: Sizes,
 }
 
-/// Builds the schedule of a lowered program for a profile.
+/// Builds the schedule of a lowered program.
 pub fn build(
     graph: &Graph,
     lowered: Lowered,
     ranges: &dyn RangeOf,
-    profile: &'static Profile,
+    parameters: Parameters,
     batch: usize,
     nominal: &Nominal,
     purpose: &Purpose<'_>,
@@ -52,7 +51,7 @@ pub fn build(
         sizes: Sizes::of(graph, &lowered, batch, nominal),
         graph,
         lowered,
-        profile,
+        parameters,
         batch,
         operands: Vec::new(),
         products: Vec::new(),
@@ -72,7 +71,7 @@ fn power_of_two(x: f64) -> f64 {
 
 impl Builder<'_> {
     fn t(&self) -> f64 {
-        f64::from(self.profile.ring.plaintext_bits).exp2()
+        self.parameters.modulus()
     }
 
     /// The masters, with an amplitude for which rate/batch leaves powers of two.
@@ -149,7 +148,7 @@ impl Builder<'_> {
         for root in roots {
             let node = self.lowered.products[root].node;
             let placed =
-                place(&self.lowered.products, root, self.profile.ring.degree, self.batch).map_err(|why| {
+                place(&self.lowered.products, root, self.parameters.degree(), self.batch).map_err(|why| {
                     match why {
                         NoLayout::TooLarge { needed, degree } => self.unsupported(
                             node,
@@ -266,17 +265,18 @@ impl Builder<'_> {
 
     /// Error of a leaf in units of t when its look-ups are multiplied by `multiple` before packing.
     fn leaf_noise(&self, form: &Form, multiple: f64) -> f64 {
-        let mut lwe = 0.0;
-        let mut rounding = 0.0;
+        let parameters = self.parameters;
+        let mut packed = 0.0;
+        let mut fresh = 0.0;
         for term in &form.terms {
             match self.lowered.atoms[term.atom.0 as usize].kind {
-                AtomKind::Fresh(_) => rounding = noise::fresh_rounding_units().powi(2),
-                AtomKind::Label(_) => lwe += noise::label_variance(self.profile) * multiple * multiple,
-                _ => lwe += noise::pbs_output_variance(self.profile) * multiple * multiple,
+                kind if parameters.is_fresh(kind) => fresh = parameters.fresh_noise_units().powi(2),
+                AtomKind::Label(_) => packed += parameters.label_variance_units() * multiple * multiple,
+                _ => packed += parameters.table_variance_units() * multiple * multiple,
             }
         }
-        let packed = if lwe > 0.0 { noise::packed_error_units(self.profile, lwe).powi(2) } else { 0.0 };
-        (packed + rounding).sqrt()
+        let packed = if packed > 0.0 { parameters.packed_noise_units(packed).powi(2) } else { 0.0 };
+        (packed + fresh).sqrt()
     }
 
     /// The operand with this form, layout, amplitude and level; an equal one is shared.
@@ -306,7 +306,6 @@ impl Builder<'_> {
         if let Some(index) = self.operands.iter().position(same) {
             return index;
         }
-        let is_fresh = |atom: &AtomKind| matches!(atom, AtomKind::Fresh(_));
         let kinds: Vec<AtomKind> =
             form.terms.iter().map(|t| self.lowered.atoms[t.atom.0 as usize].kind).collect();
         self.operands.push(Operand {
@@ -315,8 +314,8 @@ impl Builder<'_> {
             amplitude,
             level,
             per_sample,
-            fresh: kinds.iter().any(is_fresh),
-            packed: kinds.iter().any(|kind| !is_fresh(kind)),
+            fresh: kinds.iter().any(|&kind| self.parameters.is_fresh(kind)),
+            packed: kinds.iter().any(|&kind| !self.parameters.is_fresh(kind)),
             noise: self.leaf_noise(form, 1.0),
             rms: self.sizes.form(&self.lowered, form),
             form: form.clone(),
@@ -370,10 +369,10 @@ impl Builder<'_> {
                 },
                 None => {
                     let batch = if leaf.per_sample { self.batch } else { 1 };
-                    Layout::contiguous(self.profile.ring.degree, form.elements(), batch)
+                    Layout::contiguous(self.parameters.degree(), form.elements(), batch)
                 }
             };
-            if layout.exponents.len() > self.profile.ring.degree {
+            if layout.exponents.len() > self.parameters.degree() {
                 return Err(self.unsupported(
                     node,
                     format!("{} values do not fit one polynomial", form.elements()),
@@ -454,7 +453,6 @@ impl Builder<'_> {
                 ));
             }
             let outputs = site.functions.len();
-            let squares: f64 = reads.len() as f64;
             let operand_noise: f64 = reads
                 .iter()
                 .flat_map(|read| &read.sources)
@@ -467,7 +465,7 @@ impl Builder<'_> {
                     (own * factor as f64 / self.t()).powi(2)
                 })
                 .sum();
-            let switches = noise::lut_input_error(self.profile, outputs, squares).powi(2);
+            let switches = self.parameters.lut_input_error(outputs, reads.len()).powi(2);
             sites.push(SiteStep {
                 node: site.node,
                 reads,
@@ -492,7 +490,7 @@ impl Builder<'_> {
             }
         }
         let mut schedule = Schedule {
-            profile: self.profile,
+            parameters: self.parameters,
             batch: self.batch,
             stages: Vec::new(),
             atoms: self.lowered.atoms.clone(),
@@ -560,7 +558,7 @@ impl Builder<'_> {
             let Some(table) = step.tables.get_mut(function) else { continue };
             table.amplitude = amplitude;
             let largest = table.largest(range) * amplitude;
-            if largest.is_nan() || largest > self.t() / 2.0 {
+            if largest.is_nan() || largest > self.parameters.table_limit_units() {
                 return Err(self.unsupported(
                     node,
                     format!("the outputs of `{}` do not fit the plaintext modulus", table.name),

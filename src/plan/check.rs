@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::compile::Settings;
 use super::lower::RangeOf;
+use super::parameters::Parameters;
 use super::prepare::{Prepared, prepare_evaluation, prepare_function, prepare_training};
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId};
-use crate::he::params::Profile;
 use crate::typeck::levels::{self, LevelOptions, Typing};
 use crate::typeck::ranges::{self, ArgumentSize, RangeOptions, Ranges};
 use crate::typeck::{LabelKind, Program, Task, TaskArgument, TrainTask};
@@ -28,17 +29,17 @@ impl RangeOf for Ranges {
 }
 
 /// Every error and warning about schemes, levels and ranges of a program.
-pub fn diagnose(program: &Program, profile: Option<&Profile>) -> Vec<Diagnostic> {
+pub fn diagnose(program: &Program, settings: Settings) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for task in &program.tasks {
         let checked = match task {
             Task::Train(task) => {
-                prepare_training(task).and_then(|prepared| check_training(&prepared, task, profile))
+                prepare_training(task).and_then(|prepared| check_training(&prepared, task, settings))
             }
             Task::Eval(task) => prepare_evaluation(task)
-                .and_then(|(graph, outputs)| check_function(&graph, &outputs, &task.arguments, profile)),
+                .and_then(|(graph, outputs)| check_function(&graph, &outputs, &task.arguments, settings)),
             Task::Function(task) => prepare_function(task)
-                .and_then(|(graph, outputs)| check_function(&graph, &outputs, &task.arguments, profile)),
+                .and_then(|(graph, outputs)| check_function(&graph, &outputs, &task.arguments, settings)),
         };
         let found = match checked {
             Ok(checked) => checked.ranges.warnings,
@@ -54,19 +55,19 @@ pub fn diagnose(program: &Program, profile: Option<&Profile>) -> Vec<Diagnostic>
     diagnostics
 }
 
-fn plaintext_bits(profile: Option<&Profile>) -> u32 {
+fn plaintext_bits(settings: Settings) -> u32 {
     let usual = RangeOptions::default().plaintext_bits;
-    profile.map_or(usual, |profile| profile.ring.plaintext_bits)
+    settings.parameters.map_or(usual, Parameters::modulus_bits)
 }
 
 /// Levels and ranges of the gradients of a training.
 pub fn check_training(
     prepared: &Prepared,
     task: &TrainTask,
-    profile: Option<&Profile>,
+    settings: Settings,
 ) -> Result<Checked, Vec<Diagnostic>> {
     let (graph, gradients) = (&prepared.step, &prepared.gradients);
-    let options = LevelOptions::from_table(true, profile.map(|p| p.name));
+    let options = LevelOptions::from_table(true, settings.parameters.map(Parameters::name));
     let typing = levels::solve(graph, gradients, &options)?;
     if task.strict && !typing.alignments.is_empty() {
         return Err(typing.alignment_errors(graph));
@@ -80,7 +81,7 @@ pub fn check_training(
         },
         last: prepared.architecture.last.clone(),
         linear: prepared.architecture.linear,
-        plaintext_bits: plaintext_bits(profile),
+        plaintext_bits: plaintext_bits(settings),
         ..RangeOptions::default()
     };
     Ok(Checked { ranges: ranges::solve(graph, gradients, &options)?, typing })
@@ -91,9 +92,9 @@ pub fn check_function(
     graph: &Graph,
     outputs: &[NodeId],
     arguments: &[TaskArgument],
-    profile: Option<&Profile>,
+    settings: Settings,
 ) -> Result<Checked, Vec<Diagnostic>> {
-    let options = LevelOptions::from_table(false, profile.map(|p| p.name));
+    let options = LevelOptions::from_table(false, settings.parameters.map(Parameters::name));
     let typing = levels::solve(graph, outputs, &options)?;
     let sizes: HashMap<String, ArgumentSize> = arguments
         .iter()
@@ -102,8 +103,11 @@ pub fn check_function(
             Some((argument.name.clone(), ArgumentSize { range, rms: nominal_rms(Some(range)) }))
         })
         .collect();
-    let options =
-        RangeOptions { arguments: sizes, plaintext_bits: plaintext_bits(profile), ..RangeOptions::default() };
+    let options = RangeOptions {
+        arguments: sizes,
+        plaintext_bits: plaintext_bits(settings),
+        ..RangeOptions::default()
+    };
     Ok(Checked { ranges: ranges::solve(graph, outputs, &options)?, typing })
 }
 

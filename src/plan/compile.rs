@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId};
-use crate::he::params::{PROFILES, Profile};
+use crate::he::ckks::params::RING_PROFILES;
+use crate::he::params::PROFILES;
 use crate::typeck::levels::Typing;
 use crate::typeck::{Batch, EvalTask, TaskArgument, TrainTask};
 
@@ -13,14 +14,17 @@ use super::check::{check_function, check_training, nominal_rms};
 use super::initial::Architecture;
 use super::lower::{Lowered, Lowering, Side};
 use super::nominal::Nominal;
+use super::parameters::{Parameters, SchemeChoice};
 use super::prepare::{Prepared, prepare_training, too_large};
 use super::schedule::Schedule;
 
 /// What a user may set from outside the program.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
-    /// `--profile`; otherwise the first that carries the program's depth.
-    pub profile: Option<&'static Profile>,
+    /// `--scheme`
+    pub scheme: SchemeChoice,
+    /// `--profile`; otherwise the first that carries the program.
+    pub parameters: Option<Parameters>,
 }
 
 /// A training task, ready for every engine.
@@ -78,7 +82,7 @@ impl Training {
         }
         let rate = task.rate.value;
         let nominal = Nominal { input_rms: nominal_rms(task.input_range), argument_rms: HashMap::new() };
-        let checked = check_training(&prepared, task, settings.profile)?;
+        let checked = check_training(&prepared, task, settings)?;
         let Prepared { forward, logits, loss, architecture, step, params, gradients } = prepared;
         let purpose = Purpose::Train { params: &params, rate };
         let schedule = schedule(&step, &gradients, &checked.ranges, batch, &nominal, &purpose, settings);
@@ -117,7 +121,7 @@ impl Evaluation {
             })
             .collect();
         let nominal = Nominal { input_rms: 0.5, argument_rms };
-        let checked = check_function(&graph, &outputs, &task.arguments, settings.profile)?;
+        let checked = check_function(&graph, &outputs, &task.arguments, settings)?;
         let range = super::lower::RangeOf::site(&checked.ranges, outputs[0]);
         let purpose = Purpose::Evaluate { ranges: &[range] };
         let schedule = schedule(&graph, &outputs, &checked.ranges, 1, &nominal, &purpose, settings);
@@ -154,15 +158,23 @@ fn schedule(
     purpose: &Purpose<'_>,
     settings: Settings,
 ) -> Result<Schedule, Diagnostic> {
-    let deepest = PROFILES.iter().map(Profile::depth).max().unwrap_or(1);
-    let max_depth = settings.profile.map_or(deepest, Profile::depth);
+    let rows = || {
+        let (tfhe, ckks) = match settings.scheme {
+            SchemeChoice::Ckks => (&PROFILES[..0], &RING_PROFILES[..]),
+            SchemeChoice::Auto | SchemeChoice::Tfhe => (&PROFILES[..], &RING_PROFILES[..0]),
+        };
+        // Of the ring engine's rows the last carries every function.
+        tfhe.iter().map(Parameters::Tfhe).chain(ckks.iter().rev().map(Parameters::Ckks))
+    };
+    let deepest = rows().map(Parameters::depth).max().unwrap_or(1);
+    let max_depth = settings.parameters.map_or(deepest, Parameters::depth);
     // The depth picks the ring, and the ring says which products must be cut.
     let needed = depth(&Lowering::run(graph, outputs, ranges, max_depth, usize::MAX)?);
-    let chosen = settings.profile.or_else(|| PROFILES.iter().find(|p| p.depth() >= needed));
-    let Some(profile) = chosen else {
+    let chosen = settings.parameters.or_else(|| rows().find(|row| row.depth() >= needed));
+    let Some(parameters) = chosen else {
         return Err(Diagnostic::error("E0301", format!("no profile carries {needed} products in a row"))
             .help("put `refresh(…)` or a function between them"));
     };
-    let lowered = Lowering::run(graph, outputs, ranges, max_depth, profile.ring.degree)?;
-    build(graph, lowered, ranges, profile, batch, nominal, purpose)
+    let lowered = Lowering::run(graph, outputs, ranges, max_depth, parameters.degree())?;
+    build(graph, lowered, ranges, parameters, batch, nominal, purpose)
 }

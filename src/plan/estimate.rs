@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
+use crate::he::ckks::params::RingProfile;
 use crate::he::noise::{self, BfvNoise};
-use crate::he::params::{self, Profile};
+use crate::he::params::Profile;
 
 use super::lower::AtomKind;
+use super::parameters::Parameters;
 use super::schedule::{Schedule, Source, product_samples};
 
 /// Seconds per unit on one core, and how many cores there are.
@@ -29,7 +31,11 @@ pub struct Costs {
 
 impl Costs {
     /// Measured once on a Zen 4 core at 2.6 GHz, ring degree 4096: a stand-in where nothing can be measured.
-    pub fn typical(profile: &Profile, cores: usize) -> Self {
+    pub fn typical(parameters: Parameters, cores: usize) -> Self {
+        let profile = match parameters {
+            Parameters::Tfhe(profile) => profile,
+            Parameters::Ckks(profile) => return Self::typical_ring(profile, cores),
+        };
         let scale = profile.ring.degree as f64 / 4096.0 * profile.ring.prime_bits.len() as f64 / 3.0;
         Self {
             cores,
@@ -40,6 +46,22 @@ impl Costs {
             switch_seconds: 0.23e-3 * scale,
             pack_seconds: 0.12 * scale * profile.packing_digits as f64,
             parallel: cores as f64 * 0.95,
+            measured: false,
+        }
+    }
+
+    fn typical_ring(profile: &RingProfile, cores: usize) -> Self {
+        // Degree 15: 0.364 s, 31: 0.424 s, 63: 0.486 s on a Zen 5 core.
+        let degree = (profile.function_degree + 1) as f64;
+        Self {
+            cores,
+            pbs_seconds: 0.364 + 0.061 * (degree / 16.0).log2(),
+            operand_seconds: 0.05e-3,
+            accumulate_seconds: 0.02e-3,
+            finish_seconds: 0.1e-3,
+            switch_seconds: 0.04e-3,
+            pack_seconds: 0.15e-3,
+            parallel: 1.0 + 0.7 * (cores.min(2) - 1) as f64,
             measured: false,
         }
     }
@@ -76,32 +98,70 @@ pub struct OperandReport {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ParametersReport {
+    pub scheme: &'static str,
     pub profile: &'static str,
+    /// Degree of the ring of products.
     pub ring_degree: usize,
     pub ring_modulus_bits: f64,
-    pub plaintext_bits: u32,
-    pub lwe_dimension: usize,
-    pub glwe_dimension: usize,
-    pub polynomial_size: usize,
+    #[serde(flatten)]
+    pub tables: TableParameters,
     pub depth: usize,
     pub security_bits: f64,
     pub security_source: &'static str,
 }
 
+/// What tables are evaluated with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum TableParameters {
+    Tfhe { plaintext_bits: u32, lwe_dimension: usize, glwe_dimension: usize, polynomial_size: usize },
+    Ckks { bootstrap_degree: usize, bootstrap_modulus_bits: f64, function_degree: usize },
+}
+
+impl TableParameters {
+    /// In words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Tfhe { plaintext_bits, lwe_dimension, .. } => {
+                format!("t=2^{plaintext_bits}, LWE {lwe_dimension}")
+            }
+            Self::Ckks { bootstrap_degree, function_degree, .. } => {
+                format!("bootstraps of {bootstrap_degree} values, functions of degree {function_degree}")
+            }
+        }
+    }
+}
+
 impl ParametersReport {
-    pub fn of(profile: &'static Profile) -> Self {
+    pub fn of(parameters: Parameters) -> Self {
+        let (ring_modulus_bits, tables) = match parameters {
+            Parameters::Tfhe(profile) => (
+                profile.log2_q(profile.depth()),
+                TableParameters::Tfhe {
+                    plaintext_bits: profile.ring.plaintext_bits,
+                    lwe_dimension: profile.n_lwe,
+                    glwe_dimension: profile.pbs.glwe_dimension,
+                    polynomial_size: profile.pbs.polynomial_size,
+                },
+            ),
+            Parameters::Ckks(profile) => (
+                parameters.modulus().log2(),
+                TableParameters::Ckks {
+                    bootstrap_degree: parameters.lanes(),
+                    bootstrap_modulus_bits: profile.primes.iter().map(|&p| (p as f64).log2()).sum(),
+                    function_degree: profile.function_degree,
+                },
+            ),
+        };
         Self {
-            profile: profile.name,
-            ring_degree: profile.ring.degree,
-            ring_modulus_bits: profile.log2_q(profile.depth()),
-            plaintext_bits: profile.ring.plaintext_bits,
-            lwe_dimension: profile.n_lwe,
-            glwe_dimension: profile.pbs.glwe_dimension,
-            polynomial_size: profile.pbs.polynomial_size,
-            depth: profile.depth(),
-            // A profile that is not gated cannot be looked up.
-            security_bits: params::gate(profile).unwrap_or(0.0),
-            security_source: profile.security_source(),
+            scheme: parameters.scheme(),
+            profile: parameters.name(),
+            ring_degree: parameters.degree(),
+            ring_modulus_bits,
+            tables,
+            depth: parameters.depth(),
+            security_bits: parameters.security_bits(),
+            security_source: parameters.security_source(),
         }
     }
 }
@@ -151,7 +211,7 @@ pub fn report(
     extent: Extent,
     alignments: usize,
 ) -> Report {
-    let profile = schedule.profile;
+    let parameters = schedule.parameters;
     let sites: Vec<SiteReport> = schedule
         .sites
         .iter()
@@ -192,14 +252,14 @@ pub fn report(
         train_seconds: step_seconds * extent.steps as f64,
         calibrated: costs.measured,
         memory_bytes: memory_bytes(schedule, extent),
-        key_bytes: profile.server_key_bytes(),
-        key_wire_bytes: profile.seeded_server_key_bytes(),
+        key_bytes: parameters.key_bytes(),
+        key_wire_bytes: parameters.key_wire_bytes(),
         ciphertext_bytes_per_sample: client_bytes.seeded / schedule.batch as f64,
         alignments,
         lut_input_error: largest(|s| s.input_error),
         range_excess_probability: largest(|s| s.range_excess_probability),
         failure_probability: failure_probability(schedule, extent.steps),
-        parameters: ParametersReport::of(profile),
+        parameters: ParametersReport::of(parameters),
         warnings: warnings(schedule, extent.steps),
         sites,
         operands,
@@ -251,7 +311,7 @@ fn step_seconds(schedule: &Schedule, costs: &Costs, packs: usize) -> f64 {
         .flat_map(|site| &site.reads)
         .map(|read| schedule.polynomials(&read.layout, read.per_sample))
         .sum();
-    let one_core = schedule.luts() as f64 * costs.pbs_seconds
+    let one_core = schedule.bootstraps() as f64 * costs.pbs_seconds
         + packs as f64 * costs.pack_seconds
         + extended as f64 * costs.operand_seconds
         + schedule.ring_products() as f64 * costs.accumulate_seconds
@@ -267,17 +327,17 @@ struct ClientBytes {
 }
 
 fn client_bytes(schedule: &Schedule) -> ClientBytes {
-    let profile = schedule.profile;
+    let parameters = schedule.parameters;
     let mut bytes = ClientBytes { seeded: 0.0, memory: 0.0 };
     for operand in schedule.operands.iter().filter(|o| o.fresh) {
         let count = schedule.polynomials(&operand.layout, operand.per_sample) as f64;
-        bytes.seeded += count * profile.seeded_ciphertext_bytes(operand.level) as f64;
-        bytes.memory += count * profile.ciphertext_bytes(operand.level) as f64;
+        bytes.seeded += count * parameters.seeded_ciphertext_bytes(operand.level) as f64;
+        bytes.memory += count * parameters.ciphertext_bytes(operand.level) as f64;
     }
     let labels: usize = schedule
         .atoms
         .iter()
-        .filter(|a| matches!(a.kind, AtomKind::Label(_)))
+        .filter(|a| matches!(a.kind, AtomKind::Label(_)) && !parameters.is_fresh(a.kind))
         .map(|a| crate::graph::elements(&a.shape))
         .max()
         .unwrap_or(0);
@@ -289,9 +349,32 @@ fn client_bytes(schedule: &Schedule) -> ClientBytes {
 
 /// Peak memory of a run: keys, the encrypted data, and what one step holds.
 fn memory_bytes(schedule: &Schedule, extent: Extent) -> usize {
-    let profile = schedule.profile;
+    const PROCESS: f64 = 60e6;
     let batches = extent.samples.div_ceil(schedule.batch.max(1)).max(1) as f64;
     let data = client_bytes(schedule).memory * batches;
+    let work = match schedule.parameters {
+        Parameters::Tfhe(profile) => tfhe_bytes(schedule, profile),
+        Parameters::Ckks(_) => ring_bytes(schedule),
+    };
+    (schedule.parameters.key_bytes() as f64 + data + work + PROCESS) as usize
+}
+
+/// What a step of the ring engine holds at most: the ciphertexts of its small rings, and one bootstrap at work.
+fn ring_bytes(schedule: &Schedule) -> f64 {
+    // Measured: a run with 1.1 GiB of keys has a peak of 2.05 GiB, in which the tables of the transforms take part.
+    const BOOTSTRAP: f64 = 0.95 * 1024.0 * 1024.0 * 1024.0;
+    let ring: usize = schedule
+        .operands
+        .iter()
+        .map(|o| {
+            schedule.parameters.ciphertext_bytes(o.level) * schedule.polynomials(&o.layout, o.per_sample)
+        })
+        .sum();
+    // Products are as many again.
+    2.0 * ring as f64 + BOOTSTRAP
+}
+
+fn tfhe_bytes(schedule: &Schedule, profile: &Profile) -> f64 {
     let lwe = ((profile.lut_output_dimension() + 1) * 8) as f64;
     let outputs: usize = schedule
         .sites
@@ -317,15 +400,13 @@ fn memory_bytes(schedule: &Schedule, extent: Extent) -> usize {
         .sum();
     // Packing holds the switched masks of a batch of packs, 4 bytes a coefficient and key bit.
     let packing = (profile.lut_output_dimension() * profile.ring.degree * 4) as f64 * 2.0;
-    const PROCESS: f64 = 60e6;
-    (profile.server_key_bytes() as f64 + data + lwes * 2.0 + ring + packing + PROCESS) as usize
+    lwes * 2.0 + ring + packing
 }
 
-fn product_noise(schedule: &Schedule, index: usize) -> BfvNoise {
-    let profile = schedule.profile;
+fn product_noise(schedule: &Schedule, profile: &Profile, index: usize) -> BfvNoise {
     let product = &schedule.products[index];
     let side = |source: Source| match source {
-        Source::Product(inner) => product_noise(schedule, inner),
+        Source::Product(inner) => product_noise(schedule, profile, inner),
         Source::Operand(i) => {
             let operand = &schedule.operands[i];
             if operand.packed {
@@ -346,17 +427,32 @@ fn product_noise(schedule: &Schedule, index: usize) -> BfvNoise {
 /// That the client's decryption of a master, or of a result, is wrong anywhere. What goes into a table needs no exact
 /// decryption.
 fn failure_probability(schedule: &Schedule, steps: usize) -> f64 {
+    match schedule.parameters {
+        Parameters::Tfhe(profile) => decryption_failure(schedule, profile, steps),
+        Parameters::Ckks(_) => raise_failure(schedule, steps),
+    }
+}
+
+/// That a coefficient leaves the interval of the exponential at a modulus raise, in any bootstrap of the run.
+fn raise_failure(schedule: &Schedule, steps: usize) -> f64 {
+    let coefficients = (schedule.bootstraps() * steps.max(1) * schedule.parameters.lanes()) as f64;
+    (coefficients * RAISE_FAILURE_LOG2.exp2()).min(1.0)
+}
+
+/// log2 of the probability that one coefficient of a raise is too large, |I| > K: below 2^-40 for 10^4 ciphertexts.
+const RAISE_FAILURE_LOG2: f64 = -69.0;
+
+fn decryption_failure(schedule: &Schedule, profile: &Profile, steps: usize) -> f64 {
     let mut total = 0.0;
     for master in &schedule.masters {
-        let noise = product_noise(schedule, master.gradient.0).times_count(steps.max(1) as f64);
-        total += master.elements as f64 * noise.failure_probability(schedule.profile);
+        let noise = product_noise(schedule, profile, master.gradient.0).times_count(steps.max(1) as f64);
+        total += master.elements as f64 * noise.failure_probability(profile);
     }
     for output in &schedule.outputs {
         for (source, factor) in output.reads.iter().flat_map(|read| &read.sources) {
             if let Source::Product(product) = source {
-                let noise = product_noise(schedule, *product).times_integer(*factor);
-                total += crate::graph::elements(&output.shape) as f64
-                    * noise.failure_probability(schedule.profile);
+                let noise = product_noise(schedule, profile, *product).times_integer(*factor);
+                total += crate::graph::elements(&output.shape) as f64 * noise.failure_probability(profile);
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod initial;
 pub mod layout;
 pub mod lower;
 mod nominal;
+pub mod parameters;
 mod place;
 mod prepare;
 mod prune;

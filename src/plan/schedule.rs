@@ -8,6 +8,7 @@ use crate::graph::{Constant, NodeId, ParamId, ScalarExpr};
 use super::form::Form;
 use super::layout::Layout;
 use super::lower::Atom;
+use super::parameters::Parameters;
 
 /// A tensor packed into polynomials for one use.
 #[derive(Clone, Debug)]
@@ -179,7 +180,7 @@ pub enum Stage {
 
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    pub profile: &'static crate::he::params::Profile,
+    pub parameters: Parameters,
     /// Samples of a step.
     pub batch: usize,
     pub atoms: Vec<Atom>,
@@ -195,12 +196,12 @@ pub struct Schedule {
 
 impl Schedule {
     pub fn degree(&self) -> usize {
-        self.profile.ring.degree
+        self.parameters.degree()
     }
 
-    /// The plaintext modulus t.
+    /// What values are held modulo, in units: the plaintext modulus t, or q0·q1.
     pub fn modulus(&self) -> f64 {
-        f64::from(self.profile.ring.plaintext_bits).exp2()
+        self.parameters.modulus()
     }
 
     /// Polynomials that a layout needs for `batch` samples.
@@ -219,6 +220,22 @@ impl Schedule {
     /// Look-ups of one step.
     pub fn luts(&self) -> usize {
         self.sites.iter().map(|site| site.elements * if site.per_sample { self.batch } else { 1 }).sum()
+    }
+
+    /// Bootstraps of one step: one for each look-up, or for as many of a stage as one bootstrap treats.
+    pub fn bootstraps(&self) -> usize {
+        let lanes = self.parameters.lanes();
+        let values = |&site: &usize| {
+            let site = &self.sites[site];
+            site.elements * if site.per_sample { self.batch } else { 1 }
+        };
+        self.stages
+            .iter()
+            .map(|stage| match stage {
+                Stage::Tables(sites) => sites.iter().map(values).sum::<usize>().div_ceil(lanes),
+                Stage::Operands(_) | Stage::Products(_) => 0,
+            })
+            .sum()
     }
 
     /// Ring products of one step, and of them the sums that are scaled down and relinearised together.

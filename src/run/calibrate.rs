@@ -1,12 +1,15 @@
 //! Unit costs of this machine, for a plan's times.
 
-use crate::he::params::Profile;
 use crate::he::{HeError, UnitCosts};
 use crate::plan::estimate::Costs;
+use crate::plan::parameters::Parameters;
 
 /// Makes keys and measures for a few seconds.
-pub fn costs(profile: &'static Profile) -> Result<Costs, HeError> {
-    UnitCosts::measure_profile(profile).map(|measured| of(&measured))
+pub fn costs(parameters: Parameters) -> Result<Costs, HeError> {
+    match parameters {
+        Parameters::Tfhe(profile) => UnitCosts::measure_profile(profile).map(|measured| of(&measured)),
+        Parameters::Ckks(_) => Ok(Costs::typical(parameters, rayon::current_num_threads())),
+    }
 }
 
 fn of(measured: &UnitCosts) -> Costs {

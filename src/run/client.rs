@@ -10,6 +10,14 @@ use crate::plan::schedule::{Output, Schedule};
 
 use super::events::{Observer, Phase, Progress};
 
+/// The profile of a schedule that this client encrypts for.
+fn tfhe_profile(schedule: &Schedule) -> Result<&'static Profile, HeError> {
+    schedule.parameters.tfhe().ok_or_else(|| HeError::Library {
+        operation: "client",
+        message: format!("the schedule has parameters `{}` of another scheme", schedule.parameters.name()),
+    })
+}
+
 /// Holds the only secret key.
 pub struct Client {
     key: ClientKey,
@@ -23,7 +31,7 @@ impl Client {
     /// A client with new keys, and the evaluation keys that a schedule needs.
     pub fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, ServerKeys), HeError> {
         observer.phase(Phase::Keys);
-        let client = Self::new(schedule.profile)?;
+        let client = Self::new(tfhe_profile(schedule)?)?;
         let keys = client.server_keys(schedule, &|done, total| {
             observer.progress(Progress { done: done as u64, total: total as u64 });
         })?;

@@ -86,7 +86,7 @@ pub fn evaluate(
                 Some(output) => client.output(schedule, output, &server, &state)?,
                 None => Vec::new(),
             };
-            (values, luts, Some(ParametersReport::of(schedule.profile)))
+            (values, luts, Some(ParametersReport::of(schedule.parameters)))
         }
     };
     let errors: Vec<f64> = values.iter().zip(&clear).map(|(v, c)| f64::from((v - c).abs())).collect();

@@ -171,7 +171,7 @@ pub fn train(
         setup_seconds,
         train_seconds,
         peak_memory_bytes: super::peak_memory_bytes(),
-        parameters: parameters.map(|s| ParametersReport::of(s.profile)),
+        parameters: parameters.map(|s| ParametersReport::of(s.parameters)),
     };
     if !interrupted {
         observer.event(Event::Done(done.clone()));

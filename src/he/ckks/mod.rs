@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unsafe_code, clippy::all)]
 
+pub mod noise;
 pub mod params;
+pub mod small;
 
 #[cfg(feature = "server")]
 mod embedding;
@@ -10,3 +12,7 @@ mod embedding;
 mod evaluator;
 #[cfg(feature = "server")]
 mod keys;
+#[cfg(feature = "client")]
+pub(crate) mod random;
+#[cfg(feature = "client")]
+pub mod secret;

@@ -26,6 +26,11 @@ pub const SMALL_LOG_DEGREE: usize = 12;
 /// Small rings in a large one.
 pub const RINGS: usize = 1 << (LOG_DEGREE - SMALL_LOG_DEGREE);
 
+/// log2 of [`RingProfile::output_scale`].
+const OUTPUT_SCALE_BITS: f64 = 30.6;
+/// Non-zero coefficients of the sparse secret, under which a modulus is raised and nothing else is encrypted.
+pub const SPARSE_WEIGHT: usize = 32;
+
 /// Every row that exists.
 pub static RING_PROFILES: [RingProfile; 3] = [
     RingProfile {
@@ -112,6 +117,12 @@ pub static RING_PROFILES: [RingProfile; 3] = [
 ];
 
 impl RingProfile {
+    /// Units of the output modulus q0·q1 per unit of a function's value, the same for all functions and rows: where
+    /// |f| ≤ 1/4, the phase of an output is at most 2^28.6.
+    pub fn output_scale(&self) -> f64 {
+        OUTPUT_SCALE_BITS.exp2()
+    }
+
     /// The modulus of operands and of products before they are rescaled, q0·q1: about 2^62.
     pub fn product_modulus(&self) -> f64 {
         self.primes[0] as f64 * self.primes[1] as f64
