@@ -113,7 +113,7 @@ impl RnsContext {
             for (part, y) in parts.iter_mut().zip(y.chunks_exact(n)) {
                 *part = &y[at..at + v.len()];
             }
-            simd::round(self.isa, &parts[..cv.from.len()], &cv.inv, v);
+            simd::round_with(self.isa, &parts[..cv.from.len()], &cv.inv, v);
         });
         out
     }

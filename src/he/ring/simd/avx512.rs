@@ -120,6 +120,8 @@ fn dot_k<const W: usize, const ND: usize>(a: &Dot, m: Modulus, o0: &mut [u64], o
     let (o0, o1) = (groups_mut(o0), groups_mut(o1));
     for i in 0..end - first {
         prefetch(key, i * step + AHEAD, step);
+        // one check for all loads of the group
+        let group = &key[i * step..][..16 * ND * W + super::padding(W)];
         let (mut s0, mut s1) = ((z, z), (z, z));
         if let Some((s, _)) = add0 {
             mac(&mut s0, ld(&s[i]), c0);
@@ -129,8 +131,8 @@ fn dot_k<const W: usize, const ND: usize>(a: &Dot, m: Modulus, o0: &mut [u64], o
         }
         for d in 0..ND {
             let x = ld(&digs[d][i]);
-            mac(&mut s0, x, unpack.get(key, 2 * (i * a.kd + d)));
-            mac(&mut s1, x, unpack.get(key, 2 * (i * a.kd + d) + 1));
+            mac(&mut s0, x, unpack.get(group, 2 * d));
+            mac(&mut s1, x, unpack.get(group, 2 * d + 1));
         }
         let mut r0 = reduce(s0.0, s0.1, p, pinv);
         let mut r1 = reduce(s1.0, s1.1, p, pinv);

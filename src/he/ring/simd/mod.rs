@@ -235,9 +235,17 @@ pub fn mulc_in(o: &mut [u64], c: u64, m: Modulus) {
 ///
 /// # Panics
 /// Where lengths do not agree.
-pub fn round(isa: Isa, ys: &[&[u64]], inv: &[f64], v: &mut [u64]) {
+pub fn round_with(isa: Isa, ys: &[&[u64]], inv: &[f64], v: &mut [u64]) {
     assert!(v.len().is_multiple_of(GROUP) && ys.len() == inv.len() && ys.iter().all(|y| y.len() == v.len()));
     kernel!(isa, round(ys, inv, v))
+}
+
+/// [`round_with`] the fastest instructions.
+///
+/// # Panics
+/// Where lengths do not agree.
+pub fn round(ys: &[&[u64]], inv: &[f64], v: &mut [u64]) {
+    round_with(Isa::best(), ys, inv, v);
 }
 
 /// o = (Σ_j y_j·c_j + v·c_A)/R mod p for the A limbs `ys`, which need not be below p but are below 2^48.

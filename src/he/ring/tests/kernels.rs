@@ -234,14 +234,14 @@ proptest! {
         let inv: Vec<f64> = moduli.iter().map(|&q| 1.0 / q as f64).collect();
         let refs: Vec<&[u64]> = ys.iter().map(|y| &y[..]).collect();
         let mut reference = vec![0; N];
-        simd::round(Isa::PORTABLE, &refs, &inv, &mut reference);
+        simd::round_with(Isa::PORTABLE, &refs, &inv, &mut reference);
         for i in 0..N {
             let exact: f64 = ys.iter().zip(&moduli).map(|(y, &q)| y[i] as f64 / q as f64).sum();
             prop_assert!((reference[i] as f64 - exact).abs() <= 0.5 + 1e-12);
         }
         for isa in vector_paths() {
             let mut v = vec![0; N];
-            simd::round(isa, &refs, &inv, &mut v);
+            simd::round_with(isa, &refs, &inv, &mut v);
             prop_assert_eq!(&v, &reference, "{}", isa.name());
         }
     }

@@ -1,7 +1,8 @@
 //! The ring against plain arithmetic, and every path of the kernels against the portable one.
 
+mod conversion;
 mod kernels;
-
+mod key_switch;
 mod transforms;
 
 use super::{

@@ -128,16 +128,22 @@ fn inverse_layers(v: &mut [V; 8], w: &Factors, p: V, inv: V) {
 #[target_feature(enable = "avx2,fma")]
 fn factors(t: &[[f64; 2]], m: usize, i: usize) -> Factors {
     let [a, b, c] = [&t[m + i..][..1], &t[2 * (m + i)..][..2], &t[4 * (m + i)..][..4]];
-    [a[0], b[0], b[1], c[0], c[1], c[2], c[3]].map(|w| (_mm256_set1_pd(w[0]), _mm256_set1_pd(w[1])))
+    let mut v = [(_mm256_setzero_pd(), _mm256_setzero_pd()); 7];
+    for (v, w) in v.iter_mut().zip([a[0], b[0], b[1], c[0], c[1], c[2], c[3]]) {
+        *v = (_mm256_set1_pd(w[0]), _mm256_set1_pd(w[1]));
+    }
+    v
 }
 /// Factors of the last three layers; w/p is computed.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn lane_factors(t: &[[f64; 4]; 7], inv: V) -> Factors {
-    t.each_ref().map(|w| {
+    let mut v = [(_mm256_setzero_pd(), _mm256_setzero_pd()); 7];
+    for (v, w) in v.iter_mut().zip(t) {
         let w = _mm256_setr_pd(w[0], w[1], w[2], w[3]);
-        (w, _mm256_mul_pd(w, inv))
-    })
+        *v = (w, _mm256_mul_pd(w, inv));
+    }
+    v
 }
 /// The eight parts of a block, of equal lengths.
 #[inline]
@@ -159,6 +165,31 @@ fn get(x: &Group) -> V {
 #[target_feature(enable = "avx2,fma")]
 fn put(x: &mut Group, v: V) {
     st(x, _mm256_castpd_si256(v));
+}
+
+// No closures here: one that is passed to a function of the standard library is not inlined, because that lacks the instructions.
+/// Group j of each part; integers if `INTEGERS`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn load<const INTEGERS: bool>(part: &[&mut [Group]; 8], j: usize) -> [V; 8] {
+    let mut v = [_mm256_setzero_pd(); 8];
+    for (v, x) in v.iter_mut().zip(part) {
+        *v = if INTEGERS { to_float(ld(&x[j])) } else { get(&x[j]) };
+    }
+    v
+}
+/// Four neighbouring blocks of eight residues, lane by lane: vector k holds residue k of all four.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn gather<const INTEGERS: bool>(part: &[Group; 8]) -> [V; 8] {
+    let mut v = [_mm256_setzero_pd(); 8];
+    for (v, k) in v.iter_mut().zip([0, 2, 4, 6, 1, 3, 5, 7]) {
+        *v = if INTEGERS { to_float(ld(&part[k])) } else { get(&part[k]) };
+    }
+    let (lo, hi) = v.split_at_mut(4);
+    transpose(lo);
+    transpose(hi);
+    v
 }
 
 impl Tables {
@@ -187,7 +218,7 @@ impl Tables {
             let w = factors(&self.forward, m, i0 + b);
             let mut part = eighths(block);
             for j in 0..part[0].len() {
-                let mut v = part.each_ref().map(|x| if FIRST { to_float(ld(&x[j])) } else { get(&x[j]) });
+                let mut v = load::<FIRST>(&part, j);
                 layers(&mut v, &w, p);
                 for (x, v) in part.iter_mut().zip(v) {
                     put(&mut x[j], v);
@@ -204,7 +235,7 @@ impl Tables {
             let w = factors(&self.inverse, m, i0 + b);
             let mut part = eighths(block);
             for j in 0..part[0].len() {
-                let mut v = part.each_ref().map(|x| get(&x[j]));
+                let mut v = load::<false>(&part, j);
                 inverse_layers(&mut v, &w, p, inv);
                 for (x, v) in part.iter_mut().zip(v) {
                     if LAST {
@@ -231,7 +262,7 @@ impl Tables {
                 m *= 8;
             }
             for (part, lanes) in block.as_chunks_mut::<8>().0.iter_mut().zip(lanes) {
-                let mut v = gather(part);
+                let mut v = gather::<false>(part);
                 layers(&mut v, &lane_factors(lanes, inv), p);
                 for (lo, hi) in [(0, 0), (4, 1)] {
                     transpose(&mut v[lo..lo + 4]);
@@ -255,8 +286,7 @@ impl Tables {
             let from = src.map(|s| s[b * n / 32..][..n / 32].as_chunks::<8>().0);
             for (c, (part, lanes)) in block.as_chunks_mut::<8>().0.iter_mut().zip(lanes).enumerate() {
                 let from = from.map_or(&*part, |s| &s[c]);
-                let floats = from.each_ref().map(|x| to_float(ld(x)));
-                let mut v = regrouped(floats);
+                let mut v = gather::<true>(from);
                 inverse_layers(&mut v, &lane_factors(lanes, inv), p, inv);
                 for (lo, hi) in [(0, 0), (4, 1)] {
                     transpose(&mut v[lo..lo + 4]);
@@ -273,20 +303,4 @@ impl Tables {
         }
         self.inverse_pass::<true>(x, 1, 0);
     }
-}
-
-/// Four neighbouring blocks of eight residues, lane by lane: vector k holds residue k of all four.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn gather(part: &[Group; 8]) -> [V; 8] {
-    regrouped(part.each_ref().map(|x| get(x)))
-}
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn regrouped(x: [V; 8]) -> [V; 8] {
-    let mut v = [x[0], x[2], x[4], x[6], x[1], x[3], x[5], x[7]];
-    let (lo, hi) = v.split_at_mut(4);
-    transpose(lo);
-    transpose(hi);
-    v
 }

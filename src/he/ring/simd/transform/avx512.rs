@@ -134,16 +134,23 @@ fn inverse_layers(v: &mut [V; 8], w: Factors, [p, p2, p4, p8]: [V; 4]) {
 #[target_feature(enable = "avx512f")]
 fn factors(t: &[[u64; 2]], m: usize, i: usize) -> Factors {
     let [a, b, c] = [&t[m + i..][..1], &t[2 * (m + i)..][..2], &t[4 * (m + i)..][..4]];
-    [a[0], b[0], b[1], c[0], c[1], c[2], c[3]].map(|w| (splat(w[0]), splat(w[1])))
+    let mut v = [(_mm512_setzero_si512(), _mm512_setzero_si512()); 7];
+    for (v, w) in v.iter_mut().zip([a[0], b[0], b[1], c[0], c[1], c[2], c[3]]) {
+        *v = (splat(w[0]), splat(w[1]));
+    }
+    v
 }
 /// Factors of the last three layers. w' is computed: one product more, but half the tables, which are what overflows the second cache.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn lane_factors(t: &[Group; 7], pinv: V) -> Factors {
-    t.each_ref().map(|w| {
+    let z = _mm512_setzero_si512();
+    let mut v = [(z, z); 7];
+    for (v, w) in v.iter_mut().zip(t) {
         let w = ld(w);
-        (w, _mm512_madd52lo_epu64(_mm512_setzero_si512(), w, pinv))
-    })
+        *v = (w, _mm512_madd52lo_epu64(z, w, pinv));
+    }
+    v
 }
 /// The eight parts of a block, of equal lengths.
 #[inline]
@@ -155,6 +162,27 @@ fn eighths(block: &mut [Group]) -> [&mut [Group]; 8] {
         rest = more;
         part
     })
+}
+
+// No closures here: one that is passed to a function of the standard library is not inlined, because that lacks the instructions.
+/// Group j of each part.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(part: &[&mut [Group]; 8], j: usize) -> [V; 8] {
+    let mut v = [_mm512_setzero_si512(); 8];
+    for (v, x) in v.iter_mut().zip(part) {
+        *v = ld(&x[j]);
+    }
+    v
+}
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_block(block: &[Group; 8]) -> [V; 8] {
+    let mut v = [_mm512_setzero_si512(); 8];
+    for (v, x) in v.iter_mut().zip(block) {
+        *v = ld(x);
+    }
+    v
 }
 
 impl Tables {
@@ -187,7 +215,7 @@ impl Tables {
             let w = factors(&self.forward, m, i0 + b);
             let mut part = eighths(block);
             for j in 0..part[0].len() {
-                let mut v = part.each_ref().map(|x| ld(&x[j]));
+                let mut v = load(&part, j);
                 for y in &mut v[..4] {
                     if reduce {
                         *y = bring_down(bring_down(*y, p8), p4);
@@ -210,7 +238,7 @@ impl Tables {
             let w = factors(&self.inverse, m, i0 + b);
             let mut part = eighths(block);
             for j in 0..part[0].len() {
-                let mut v = part.each_ref().map(|x| ld(&x[j]));
+                let mut v = load(&part, j);
                 inverse_layers(&mut v, w, k);
                 if last {
                     for y in &mut v {
@@ -243,7 +271,7 @@ impl Tables {
                 m *= 8;
             }
             for (part, lanes) in block.as_chunks_mut::<8>().0.iter_mut().zip(lanes) {
-                let mut v = part.each_ref().map(|x| ld(x));
+                let mut v = load_block(part);
                 transpose(&mut v);
                 for y in &mut v[..4] {
                     *y = _mm512_add_epi64(bring_down(bring_down(*y, p8), p4), p3);
@@ -273,7 +301,7 @@ impl Tables {
             let from = src.map(|s| s[b * n / 64..][..n / 64].as_chunks::<8>().0);
             for (c, (part, lanes)) in block.as_chunks_mut::<8>().0.iter_mut().zip(lanes).enumerate() {
                 let from = from.map_or(&*part, |s| &s[c]);
-                let mut v = from.each_ref().map(|x| ld(x));
+                let mut v = load_block(from);
                 transpose(&mut v);
                 inverse_layers(&mut v, lane_factors(lanes, pinv), k);
                 transpose(&mut v);
