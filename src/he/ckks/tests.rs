@@ -7,14 +7,7 @@ use super::{
     fit::{TrigPolynomial, fit_degree},
     mask::Mask,
     params::{LOG_DEGREE, RING_PROFILES, RINGS, RingProfile},
-    random,
     secret::RingSecret,
-};
-use crate::he::ring::{
-    arith::{imod, invmod, mulmod},
-    buffer::Buffer,
-    context::RnsContext,
-    key_switch::to_ntt,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::sync::{Arc, OnceLock};
@@ -40,62 +33,14 @@ impl Setup {
         let n = context.n;
         let mut generator = StdRng::seed_from_u64(1);
         let t: Vec<f64> = (0..n).map(|_| generator.random_range(-0.25..0.25)).collect();
-        let p = context.m[0].p;
-        let noise = random::noise(n).unwrap();
-        let message: Vec<i64> =
-            t.iter().zip(noise.iter()).map(|(t, e)| (t * p as f64).round() as i64 + e).collect();
-        let s = to_ntt(context, &self.secret.embedded(), &[0]);
-        let mut b = to_ntt(context, &message, &[0]);
-        let mut a = Buffer::new(n);
-        a.iter_mut().for_each(|a| *a = generator.random_range(0..p));
-        for j in 0..n {
-            b[j] = (b[j] + p - mulmod(a[j], s[j], p)) % p;
-        }
-        (t, Ciphertext { c: [b, a], l: 1, scale: p as f64 })
-    }
-
-    /// The coefficients of the phase under a secret, over the scale: exact from at most three limbs.
-    pub(super) fn phase(&self, secret: &[i64], x: &Ciphertext) -> Vec<f64> {
-        phase(self.bootstrapper.context(), secret, x)
+        let input = self.secret.encrypt_input(context, &t).unwrap();
+        (t, input)
     }
 
     /// A closed output's values.
     fn output(&self, x: &Ciphertext) -> Vec<f64> {
-        self.phase(&self.secret.embedded(), x)
+        self.secret.decrypt(self.bootstrapper.context(), x).unwrap()
     }
-}
-
-fn phase(context: &RnsContext, secret: &[i64], x: &Ciphertext) -> Vec<f64> {
-    let n = context.n;
-    let l = x.l.min(3);
-    let limbs: Vec<usize> = (0..l).collect();
-    let s = to_ntt(context, secret, &limbs);
-    let mut ph = Buffer::new(n * l);
-    for i in 0..l {
-        let p = context.m[i].p;
-        for j in i * n..(i + 1) * n {
-            ph[j] = (x.c[0][j] + mulmod(x.c[1][j], s[j], p)) % p;
-        }
-        let limb = &mut ph[i * n..(i + 1) * n];
-        context.inv(i, limb);
-        let scale = invmod(n as u64, p);
-        limb.iter_mut().for_each(|x| *x = mulmod(*x, scale, p));
-    }
-    let primes: Vec<u64> = context.m[..l].iter().map(|m| m.p).collect();
-    (0..n)
-        .map(|j| {
-            let mut value = ph[j] as i128;
-            let mut modulus = primes[0] as i128;
-            for (i, &p) in primes.iter().enumerate().skip(1) {
-                let d = imod(ph[i * n + j] as i128 - value, p);
-                let inverse = invmod((modulus % p as i128) as u64, p);
-                value += modulus * mulmod(d, inverse, p) as i128;
-                modulus *= p as i128;
-            }
-            let centred = if value > modulus / 2 { value - modulus } else { value };
-            centred as f64 / x.scale
-        })
-        .collect()
 }
 
 /// Root mean square.
