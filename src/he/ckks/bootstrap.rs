@@ -9,23 +9,20 @@
 
 use super::{
     ciphertext::Ciphertext,
-    circuit::{BOTTOM, Circuit},
+    circuit::{self, BOTTOM, Circuit},
     dft::{Diagonals, Direction, Embedding},
     fit::TrigPolynomial,
     keys::{BootstrapKeys, Class, KeyId},
     linear::LinearTransform,
     mask::{MASK_BITS, Mask},
     params::RingProfile,
-    polynomial::{Evaluator, HalfPowers},
+    polynomial::{Evaluator, FUNCTION_BITS, HalfPowers},
 };
 use crate::he::{
     error::HeError,
     ring::{context::RnsContext, parallel},
 };
 use std::sync::OnceLock;
-
-/// log2 of the scale at which the first factor of a slot product is held.
-const FIRST_FACTOR_BITS: f64 = 34.0;
 
 /// Which coefficients of an input are useful. The others may hold anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,6 +226,22 @@ impl Bootstrapper {
         self.context().m[BOTTOM].p as f64
     }
 
+    /// The scale at which the first factor of a slot product is held. Scales of both factors multiply to what the spare
+    /// prime brings to the slot scale: less than full precision of the constants, and the loss is shared so that both
+    /// factors' errors weigh alike in the product where |first| ≤ 1 and |second| ≤ 1/4.
+    fn first_factor_scale(&self) -> f64 {
+        let (circuit, profile) = (self.circuit(), self.profile());
+        let working = profile.working_bits;
+        let leaves =
+            circuit.slots_level() - circuit::EXPONENTIAL_LEVELS - profile.block.trailing_zeros() as usize;
+        let primes = &self.context().m[BOTTOM + 1..leaves];
+        let full = primes.iter().fold(working + FUNCTION_BITS, |s, m| s + working - (m.p as f64).log2());
+        let product = (self.slot_scale() * self.spare_prime()).log2();
+        // The first factor is doubled as its real part is taken.
+        let loss = 2.0 * full + 1.0 - product;
+        (full + 1.0 - (loss + 2.0) / 2.0).exp2()
+    }
+
     /// A function of the values: Re Σ c_k·exp(2πi·k·t), at the real parts of the slots. Functions of lower degree take
     /// fewer products, and leave levels for a mask and for a slot product.
     ///
@@ -277,7 +290,7 @@ impl Bootstrapper {
                 });
             }
             factor => {
-                let first = FIRST_FACTOR_BITS.exp2();
+                let first = self.first_factor_scale();
                 let scale = if factor == Role::FirstFactor {
                     first / 2.0
                 } else {

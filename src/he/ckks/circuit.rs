@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 /// Squarings after the exponential.
 pub(crate) const SQUARINGS: usize = 4;
+/// Levels from the slots to exp(2πi·t): four of the series, then the squarings.
+pub(crate) const EXPONENTIAL_LEVELS: usize = 4 + SQUARINGS;
 /// The level at which slots go to coefficients.
 pub(crate) const BOTTOM: usize = 3;
 /// Primes that the transform to slots drops.

@@ -18,7 +18,7 @@ use std::{collections::HashMap, io::Write, sync::Arc};
 use zeroize::{Zeroize, Zeroizing};
 
 /// a·b/2^52 modulo p for a, b < p, p^-1 modulo 2^52 known: no branch, no division.
-fn montgomery_product(a: u64, b: u64, p: u64, p_inverse: u64) -> u64 {
+pub(crate) fn montgomery_product(a: u64, b: u64, p: u64, p_inverse: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     let m = (product as u64).wrapping_mul(p_inverse) & ((1 << 52) - 1);
     let difference = ((product >> 52) as u64).wrapping_sub(((u128::from(m) * u128::from(p)) >> 52) as u64);
@@ -26,7 +26,7 @@ fn montgomery_product(a: u64, b: u64, p: u64, p_inverse: u64) -> u64 {
 }
 
 /// x modulo p for x < 2p.
-fn reduce_once(x: u64, p: u64) -> u64 {
+pub(crate) fn reduce_once(x: u64, p: u64) -> u64 {
     let difference = x.wrapping_sub(p);
     difference.wrapping_add(p & (difference >> 63).wrapping_neg())
 }
@@ -43,12 +43,18 @@ impl SecretPolynomial {
         parallel::run(jobs, |(out, &i)| {
             let m = &context.m[i];
             for (y, &x) in out.iter_mut().zip(coefficients) {
+                // Below every prime in magnitude: noise, secrets, and an input's message at its own prime.
                 *y = (x as u64).wrapping_add(m.p & ((x >> 63) as u64));
             }
             context.fwd(i, out);
             simd::mulc_in(out, m.r2, m.md);
         });
         SecretPolynomial(values)
+    }
+
+    /// The residues, limb after limb.
+    pub(crate) fn values(&self) -> &[u64] {
+        &self.0
     }
 
     /// The element-wise square.

@@ -29,6 +29,8 @@ mod polynomial;
 mod raise;
 
 #[cfg(feature = "client")]
+pub(crate) mod client;
+#[cfg(feature = "client")]
 pub(crate) mod keygen;
 #[cfg(feature = "client")]
 pub(crate) mod random;

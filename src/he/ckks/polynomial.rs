@@ -20,7 +20,7 @@ const EXPONENTIAL_DEGREE: usize = 15;
 /// Bits of the constants of the exponential, whose errors the squarings multiply by 16.
 const EXPONENTIAL_BITS: f64 = 19.0;
 /// Bits of the constants of a function's upper leaves.
-const FUNCTION_BITS: f64 = 17.0;
+pub(crate) const FUNCTION_BITS: f64 = 17.0;
 /// Residues per chunk of the leaves: all powers' chunks stay in the cache.
 const LEAF_CHUNK: usize = 512;
 

@@ -7,14 +7,7 @@ use super::{
     fit::{TrigPolynomial, fit_degree},
     mask::Mask,
     params::{LOG_DEGREE, RING_PROFILES, RINGS, RingProfile},
-    random,
     secret::RingSecret,
-};
-use crate::he::ring::{
-    arith::{imod, invmod, mulmod},
-    buffer::Buffer,
-    context::RnsContext,
-    key_switch::to_ntt,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use std::sync::{Arc, OnceLock};
@@ -40,62 +33,14 @@ impl Setup {
         let n = context.n;
         let mut generator = StdRng::seed_from_u64(1);
         let t: Vec<f64> = (0..n).map(|_| generator.random_range(-0.25..0.25)).collect();
-        let p = context.m[0].p;
-        let noise = random::noise(n).unwrap();
-        let message: Vec<i64> =
-            t.iter().zip(noise.iter()).map(|(t, e)| (t * p as f64).round() as i64 + e).collect();
-        let s = to_ntt(context, &self.secret.embedded(), &[0]);
-        let mut b = to_ntt(context, &message, &[0]);
-        let mut a = Buffer::new(n);
-        a.iter_mut().for_each(|a| *a = generator.random_range(0..p));
-        for j in 0..n {
-            b[j] = (b[j] + p - mulmod(a[j], s[j], p)) % p;
-        }
-        (t, Ciphertext { c: [b, a], l: 1, scale: p as f64 })
-    }
-
-    /// The coefficients of the phase under a secret, over the scale: exact from at most three limbs.
-    pub(super) fn phase(&self, secret: &[i64], x: &Ciphertext) -> Vec<f64> {
-        phase(self.bootstrapper.context(), secret, x)
+        let input = self.secret.encrypt_input(context, &t).unwrap();
+        (t, input)
     }
 
     /// A closed output's values.
     fn output(&self, x: &Ciphertext) -> Vec<f64> {
-        self.phase(&self.secret.embedded(), x)
+        self.secret.decrypt(self.bootstrapper.context(), x).unwrap()
     }
-}
-
-fn phase(context: &RnsContext, secret: &[i64], x: &Ciphertext) -> Vec<f64> {
-    let n = context.n;
-    let l = x.l.min(3);
-    let limbs: Vec<usize> = (0..l).collect();
-    let s = to_ntt(context, secret, &limbs);
-    let mut ph = Buffer::new(n * l);
-    for i in 0..l {
-        let p = context.m[i].p;
-        for j in i * n..(i + 1) * n {
-            ph[j] = (x.c[0][j] + mulmod(x.c[1][j], s[j], p)) % p;
-        }
-        let limb = &mut ph[i * n..(i + 1) * n];
-        context.inv(i, limb);
-        let scale = invmod(n as u64, p);
-        limb.iter_mut().for_each(|x| *x = mulmod(*x, scale, p));
-    }
-    let primes: Vec<u64> = context.m[..l].iter().map(|m| m.p).collect();
-    (0..n)
-        .map(|j| {
-            let mut value = ph[j] as i128;
-            let mut modulus = primes[0] as i128;
-            for (i, &p) in primes.iter().enumerate().skip(1) {
-                let d = imod(ph[i * n + j] as i128 - value, p);
-                let inverse = invmod((modulus % p as i128) as u64, p);
-                value += modulus * mulmod(d, inverse, p) as i128;
-                modulus *= p as i128;
-            }
-            let centred = if value > modulus / 2 { value - modulus } else { value };
-            centred as f64 / x.scale
-        })
-        .collect()
 }
 
 /// Root mean square.
@@ -154,4 +99,88 @@ fn relu_at_the_real_parameters() {
     let setup = Setup::new(&RING_PROFILES[2], LOG_DEGREE);
     let error = error_of(&setup, &relu(63), Half::Both);
     assert!(error < (-13.5f64).exp2(), "2^{:.2}", error.log2());
+}
+
+/// Weights that follow no period, with both signs and zeros, different in both halves.
+fn uneven(n: usize) -> Vec<f64> {
+    (0..n).map(|j| [0.0, 1.0, -1.0, 0.0, 1.0][(j * j + j / 7) % 5]).collect()
+}
+
+#[test]
+fn masks_hide_and_negate_at_every_degree() {
+    let setup = small(2);
+    let b = &setup.bootstrapper;
+    let (t, input) = setup.input();
+    let weights = uneven(t.len());
+    let mask = Mask::new(weights.clone()).unwrap();
+    let all = Mask::all(t.len());
+    let (deep, shallow) = (relu(63), relu(15));
+    let powers = b.open(&input, 63, Half::Both).unwrap();
+    let [deep_slots, shallow_slots] =
+        [&deep, &shallow].map(|f| b.polynomial(&powers, f, Role::Output).unwrap());
+    let outputs = b
+        .close(&[
+            vec![(&deep_slots, &mask)],
+            vec![(&shallow_slots, &mask)],
+            vec![(&shallow_slots, &mask), (&deep_slots, &mask), (&deep_slots, &all)],
+        ])
+        .unwrap();
+    let expected: [&dyn Fn(f64, f64) -> f64; 3] =
+        [&|t, w| w * deep.eval(t), &|t, w| w * shallow.eval(t), &|t, w| {
+            w * shallow.eval(t) + (1.0 + w) * deep.eval(t)
+        }];
+    for ((out, expected), bound) in outputs.iter().zip(expected).zip([-12.5f64, -12.5, -12.0]) {
+        let values = setup.output(out);
+        let error = rms(values.iter().zip(&t).zip(&weights).map(|((v, &t), &w)| v - expected(t, w)));
+        println!("2^{:.2}", error.log2());
+        assert!(error < bound.exp2(), "2^{:.2}", error.log2());
+    }
+    assert!(mask.bytes() > 0 && all.bytes() == 0);
+}
+
+#[test]
+fn slot_products_multiply_element_by_element() {
+    let step = fit_degree(&|t: f64| 1.0 / (1.0 + (-48.0 * t).exp()), 31, 1.0).unwrap().polynomial;
+    let identity = |degree| fit_degree(&|t: f64| t, degree, 1.0).unwrap().polynomial;
+    for (row, degrees) in [(2, [31, 31]), (2, [31, 15]), (1, [15, 15])] {
+        let setup = small(row);
+        let b = &setup.bootstrapper;
+        let (t, input) = setup.input();
+        let first = fit_degree(&|t: f64| step.eval(t), degrees[0], 1.0).unwrap().polynomial;
+        let second = identity(degrees[1]);
+        for half in [Half::Both, Half::Low] {
+            let powers = b.open(&input, degrees[0].max(degrees[1]), half).unwrap();
+            let saved = b.polynomial(&powers, &first, Role::FirstFactor).unwrap();
+            let value = b.polynomial(&powers, &second, Role::SecondFactor).unwrap();
+            let product = b.slot_product(&saved, &value).unwrap();
+            let out = b.close(&[vec![(&product, &Mask::all(t.len()))]]).unwrap();
+            let used = if half == Half::Low { t.len() / 2 } else { t.len() };
+            let values = setup.output(&out[0]);
+            let error = rms(values[..used].iter().zip(&t).map(|(v, &t)| v - first.eval(t) * second.eval(t)));
+            println!("row {row} degrees {degrees:?} {half:?}: 2^{:.2}", error.log2());
+            assert!(error < (-12.5f64).exp2(), "degrees {degrees:?} {half:?}: 2^{:.2}", error.log2());
+            assert!(b.slot_product(&value, &saved).is_err());
+            assert!(b.close(&[vec![(&value, &Mask::all(t.len()))]]).is_err());
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let setup = small(1);
+    let b = &setup.bootstrapper;
+    let (t, input) = setup.input();
+    let message = |e: crate::he::HeError| e.to_string();
+    assert!(message(b.open(&input, 63, Half::Low).err().unwrap()).contains("ring-31"));
+    let powers = b.open(&input, 15, Half::Low).unwrap();
+    assert!(message(b.polynomial(&powers, &relu(31), Role::Output).err().unwrap()).contains("31"));
+    let powers = b.open(&input, 31, Half::Low).unwrap();
+    let refused = b.polynomial(&powers, &relu(31), Role::FirstFactor).err().unwrap();
+    assert!(message(refused).contains("degree 15"));
+    let slots = b.polynomial(&powers, &relu(15), Role::Output).unwrap();
+    assert!(b.close(&[vec![]]).is_err());
+    assert!(b.close(&[vec![(&slots, &Mask::all(t.len() / 2))]]).is_err());
+    let closed = b.close(&[vec![(&slots, &Mask::all(t.len()))]]).unwrap();
+    assert!(message(b.open(&closed[0], 15, Half::Low).err().unwrap()).contains("2 limbs"));
+    assert!(Mask::new(vec![1.0, 2.0]).is_err());
 }
