@@ -1,14 +1,16 @@
 //! The server's side of an encrypted run on the ring engine: products in the small ring, functions by bootstraps of the large
 //! one. No secret key exists here.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
-use crate::he::HeError;
-use crate::he::ckks::fit::TrigPolynomial;
-use crate::he::ckks::{Mask, ServerKeys, SmallCiphertext, Slots};
-use crate::plan::gather::{Bootstrap, GatherPlan};
-use crate::plan::lower::AtomKind;
-use crate::plan::schedule::{Operand, ProductStep, Read, Schedule, Source, Stage};
+use crate::he::ckks::fit::{TrigPolynomial, fit};
+use crate::he::ckks::params::RINGS;
+use crate::he::ckks::small::SmallCiphertext;
+use crate::he::ckks::{Half, Mask, Role, ServerKeys, Slots};
+use crate::plan::gather::{Bootstrap, GatherPlan, Mirrored};
+use crate::plan::schedule::{Operand, ProductStep, Read, Schedule, SiteStep, Source, Stage, Table};
 
 use super::{EngineError, Watch, encode};
 
@@ -52,22 +54,25 @@ pub struct RingState {
     pub products: Vec<Vec<SmallCiphertext>>,
     /// By site and table: the rings of the site.
     looked_up: Vec<Vec<Vec<SmallCiphertext>>>,
-    /// By site and table, what later bootstraps multiply with: by bootstrap of its stage.
-    saved: Vec<Vec<Vec<Slots>>>,
+    /// What later bootstraps multiply with: by site and table, and by its bootstraps in their order.
+    saved: HashMap<(usize, usize), Vec<Slots>>,
 }
 
 type Done<T> = Result<T, EngineError>;
 
+/// Error of a fitted function that is taken, as a fraction of its largest output.
+const FIT_ERROR: f64 = 1.0 / 1024.0;
+
 impl<'a> RingServer<'a> {
     /// A server at the first step: masters are zero, the working weights are the public initial ones.
     pub fn new(keys: ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
-        let plan = GatherPlan::of(schedule);
-        let masters = schedule.masters.iter().map(|_| keys.small().zero()).collect();
+        let plan = GatherPlan::of(schedule).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let masters = schedule.masters.iter().map(|_| keys.zero()).collect();
         let functions = functions(schedule)?;
         let outputs = plan
             .stages
             .iter()
-            .map(|stage| stage.bootstraps.iter().map(|own| outputs(&keys, schedule, &plan, own)).collect())
+            .map(|stage| stage.bootstraps.iter().map(|own| outputs(schedule, &plan, own)).collect())
             .collect::<Done<_>>()?;
         let public = schedule
             .operands
@@ -113,7 +118,7 @@ impl<'a> RingServer<'a> {
             operands: schedule.operands.iter().map(empty).collect(),
             products: schedule.products.iter().map(|_| Vec::new()).collect(),
             looked_up: schedule.sites.iter().map(|_| Vec::new()).collect(),
-            saved: schedule.sites.iter().map(|_| Vec::new()).collect(),
+            saved: HashMap::new(),
         };
         for (index, stage) in schedule.stages.iter().enumerate() {
             if watch.cancelled() {
@@ -171,15 +176,13 @@ impl<'a> RingServer<'a> {
         let mut rings: Vec<Option<SmallCiphertext>> = vec![None; lanes.rings];
         for (read, program) in step.reads.iter().zip(&lanes.reads) {
             let sources = self.gathered(read, state)?;
-            for (ring, routed) in rings.iter_mut().zip(self.keys.small().run(program, &sources)?) {
-                if let Some(routed) = routed {
-                    add(ring, routed)?;
-                }
+            for (ring, routed) in rings.iter_mut().zip(self.routed(program, &sources)?) {
+                add(ring, routed)?;
             }
         }
         let degree = schedule.degree();
         let mut rings: Vec<SmallCiphertext> =
-            rings.into_iter().map(|ring| ring.unwrap_or_else(|| self.keys.small().zero())).collect();
+            rings.into_iter().map(|ring| ring.unwrap_or_else(|| self.keys.zero())).collect();
         let mut constants: Vec<Vec<i64>> = vec![Vec::new(); lanes.rings];
         for (at, &lane) in lanes.lanes.iter().enumerate() {
             let constant = step.constant.get(at % step.elements);
@@ -200,11 +203,12 @@ impl<'a> RingServer<'a> {
     /// All bootstraps of a stage.
     fn look_up(&self, stage: usize, sites: &[usize], state: &mut RingState, watch: &dyn Watch) -> Done<()> {
         let schedule = self.schedule;
-        let half = (schedule.degree() / 2) as i64;
+        let degree = schedule.degree() as u32;
+        let half = degree / 2;
         let mut inputs: Vec<Vec<SmallCiphertext>> = schedule.sites.iter().map(|_| Vec::new()).collect();
         for &site in sites {
             inputs[site] = self.inputs(site, state)?;
-            let empty = || vec![self.keys.small().zero(); self.plan.sites[site].rings];
+            let empty = || vec![self.keys.zero(); self.plan.sites[site].rings];
             state.looked_up[site] = schedule.sites[site].tables.iter().map(|_| empty()).collect();
         }
         for (bootstrap, outputs) in self.plan.stages[stage].bootstraps.iter().zip(&self.outputs[stage]) {
@@ -217,7 +221,7 @@ impl<'a> RingServer<'a> {
                 .map(|slot| {
                     slot.map(|slot| {
                         let ring = &inputs[slot.site][slot.ring];
-                        if slot.upper { ring.mul_monomial(-half) } else { ring.clone() }
+                        if slot.upper { ring.shift(2 * degree - half) } else { ring.clone() }
                     })
                 })
                 .collect();
@@ -225,10 +229,11 @@ impl<'a> RingServer<'a> {
             for (output, rings) in outputs.iter().zip(results) {
                 for (slot, ring) in bootstrap.slots.iter().zip(rings) {
                     let Some(slot) = slot else { continue };
-                    let Some(&(site, table, _)) = output.parts.iter().find(|(site, _, _)| *site == slot.site) else {
+                    let Some(&(site, table, _)) = output.parts.iter().find(|(site, _, _)| *site == slot.site)
+                    else {
                         continue;
                     };
-                    let ring = if slot.upper { ring.mul_monomial(half) } else { ring };
+                    let ring = if slot.upper { ring.shift(half) } else { ring };
                     state.looked_up[site][table][slot.ring].add_assign(&ring)?;
                 }
             }
@@ -246,79 +251,87 @@ impl<'a> RingServer<'a> {
         state: &mut RingState,
     ) -> Done<Vec<Vec<SmallCiphertext>>> {
         let large = self.keys.bootstrapper();
-        let sites = bootstrap.sites();
-        let functions = || sites.iter().flat_map(|&site| &self.functions[site]);
-        let degree = functions().map(TrigPolynomial::degree).max().unwrap_or(1);
-        let powers = large.open(&self.keys.embed(inputs)?, degree, bootstrap.low)?;
-        let mut values: Vec<Vec<(usize, usize, Slots)>> = Vec::new();
+        let schedule = self.schedule;
+        let rings: [Option<&SmallCiphertext>; RINGS] = std::array::from_fn(|slot| inputs[slot].as_ref());
+        let functions = bootstrap.sites().into_iter().flat_map(|site| &self.functions[site]);
+        let degree = functions.map(TrigPolynomial::degree).max().unwrap_or(1);
+        let half = if bootstrap.low { Half::Low } else { Half::Both };
+        let powers = large.open(&self.keys.embed(rings)?, degree, half)?;
+        let mut values = Vec::new();
         for output in outputs {
             let mut parts = Vec::new();
-            for &(site, table, _) in &output.parts {
-                let mut slots = large.polynomial(&powers, &self.functions[site][table])?;
-                if let Some((saved, own)) = self.schedule.sites[site].multiplier {
-                    // Both stand in the same slots of bootstraps in the same order.
-                    let factor = state.saved[saved][own].get(state.looked_up_count(site));
-                    let factor = factor.ok_or_else(|| EngineError::Failed("a factor was not saved".into()))?;
-                    slots = large.slot_product(&slots, factor)?;
-                }
-                parts.push((site, table, slots));
+            for (site, table, _) in &output.parts {
+                let function = &self.functions[*site][*table];
+                parts.push(match schedule.sites[*site].multiplier {
+                    None => large.polynomial(&powers, function, Role::Output)?,
+                    Some(saved) => {
+                        // The saved values stand in the same slots of the bootstraps of their site, in the same order.
+                        let factor = state
+                            .saved
+                            .get_mut(&saved)
+                            .and_then(|factors| (!factors.is_empty()).then(|| factors.remove(0)));
+                        let factor =
+                            factor.ok_or_else(|| EngineError::Failed("a factor was not saved".into()))?;
+                        large.slot_product(
+                            &factor,
+                            &large.polynomial(&powers, function, Role::SecondFactor)?,
+                        )?
+                    }
+                });
             }
             values.push(parts);
         }
-        let requests: Vec<Vec<_>> = values
-            .iter()
-            .zip(outputs)
-            .map(|(parts, output)| {
-                parts
-                    .iter()
-                    .zip(&output.parts)
-                    .map(|((site, table, slots), (_, _, mask))| (slots, &self.functions[*site][*table], mask))
-                    .collect()
-            })
-            .collect();
-        let closed = large.close(&requests)?;
-        for (site, table, slots) in values.into_iter().flatten() {
-            if self.is_saved(site, table) {
-                state.saved[site][table].push(slots);
+        for site in bootstrap.sites() {
+            for table in 0..schedule.sites[site].tables.len() {
+                for _ in schedule.sites.iter().filter(|step| step.multiplier == Some((site, table))) {
+                    let factor =
+                        large.polynomial(&powers, &self.functions[site][table], Role::FirstFactor)?;
+                    state.saved.entry((site, table)).or_default().push(factor);
+                }
             }
         }
+        let requests: Vec<Vec<(&Slots, &Mask)>> = values
+            .iter()
+            .zip(outputs)
+            .map(|(parts, output)| parts.iter().zip(output.parts.iter().map(|(_, _, mask)| mask)).collect())
+            .collect();
+        let closed = large.close(&requests)?;
         closed.iter().map(|ciphertext| Ok(self.keys.extract(ciphertext)?)).collect()
     }
 
-    /// Whether later look-ups are multiplied by a table's outputs.
-    fn is_saved(&self, site: usize, table: usize) -> bool {
-        self.schedule.sites.iter().any(|step| step.multiplier == Some((site, table)))
+    /// Runs a route.
+    fn routed(&self, route: &Mirrored, sources: &[SmallCiphertext]) -> Done<Vec<SmallCiphertext>> {
+        let small = self.keys.small();
+        if !route.mirrored {
+            return Ok(small.execute(&route.program, sources)?);
+        }
+        let turned: Vec<SmallCiphertext> =
+            sources.par_iter().map(|source| small.reverse(source)).collect::<Result<_, _>>()?;
+        Ok(small.execute(&route.program, &turned)?)
     }
 
     /// The polynomials of an operand: what was looked up, what the client sent, and what is public.
     fn operand(&self, index: usize, state: &RingState, batch: &RingBatch) -> Done<Vec<SmallCiphertext>> {
         let schedule = self.schedule;
-        let small = self.keys.small();
         let operand = &schedule.operands[index];
         let (samples, held) = rows(operand, batch.size);
         let mut sums: Vec<Option<SmallCiphertext>> = vec![None; samples.div_ceil(held)];
         for term in &self.plan.operands[index] {
             let sources = &state.looked_up[term.site][term.table];
-            let turned: Vec<SmallCiphertext>;
-            let sources = if term.reversed {
-                turned = sources.par_iter().map(|ring| small.reverse(ring)).collect::<Result<_, _>>()?;
-                &turned
-            } else {
-                sources
-            };
-            for (sum, routed) in sums.iter_mut().zip(small.run(&term.program, sources)?) {
-                if let Some(routed) = routed {
-                    add(sum, scaled(&routed, term.multiple))?;
-                }
+            for (sum, routed) in sums.iter_mut().zip(self.routed(&term.route, sources)?) {
+                add(sum, scaled(&routed, term.multiple))?;
             }
         }
         let mut out = Vec::with_capacity(sums.len());
         for (polynomial, mut sum) in sums.into_iter().enumerate() {
             if operand.fresh {
                 let fresh = batch.fresh[index].get(polynomial).cloned();
-                add(&mut sum, fresh.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?)?;
+                add(
+                    &mut sum,
+                    fresh.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?,
+                )?;
             }
-            let mut sum = sum.unwrap_or_else(|| small.zero());
+            let mut sum = sum.unwrap_or_else(|| self.keys.zero());
             if self.public[index].iter().any(|&v| v != 0) {
                 let here = held.min(samples - polynomial * held);
                 let values: Vec<i64> = (0..here).flat_map(|_| self.public[index].iter().copied()).collect();
@@ -349,7 +362,11 @@ impl<'a> RingServer<'a> {
 }
 
 fn scaled(ciphertext: &SmallCiphertext, factor: i64) -> SmallCiphertext {
-    if factor == 1 { ciphertext.clone() } else { ciphertext.mul_integer(factor) }
+    let mut out = ciphertext.clone();
+    if factor != 1 {
+        out.mul_integer(factor);
+    }
+    out
 }
 
 fn add(sum: &mut Option<SmallCiphertext>, own: SmallCiphertext) -> Done<()> {
@@ -363,4 +380,38 @@ fn add(sum: &mut Option<SmallCiphertext>, own: SmallCiphertext) -> Done<()> {
 /// Samples of an operand in a batch, and how many of them one polynomial holds.
 fn rows(operand: &Operand, batch: usize) -> (usize, usize) {
     if operand.per_sample { (batch, operand.layout.samples) } else { (1, 1) }
+}
+
+/// The tables as polynomials: outputs at their amplitude, in units of the bootstrap's output scale.
+fn functions(schedule: &Schedule) -> Done<Vec<Vec<TrigPolynomial>>> {
+    let profile = schedule.parameters.ckks();
+    let profile = profile.ok_or_else(|| EngineError::Failed("the schedule is for another scheme".into()))?;
+    let of = |site: &SiteStep, table: &Table| {
+        let factor = table.amplitude / profile.output_scale();
+        let f = |t: f64| (table.value(4.0 * t * site.range) + table.centre) * factor;
+        let wanted = table.largest(site.range) * factor * FIT_ERROR;
+        let fitted = fit(&f, wanted).map_err(|error| EngineError::Failed(error.to_string()))?;
+        Ok(fitted.polynomial)
+    };
+    schedule.sites.iter().map(|site| site.tables.iter().map(|table| of(site, table)).collect()).collect()
+}
+
+/// Output ciphertexts of a bootstrap: the k-th tables of all its sites share one, each on the lanes of its site.
+fn outputs(schedule: &Schedule, plan: &GatherPlan, bootstrap: &Bootstrap) -> Done<Vec<Output>> {
+    let sites = bootstrap.sites();
+    let degree = schedule.degree();
+    let count = sites.iter().map(|&site| schedule.sites[site].tables.len()).max().unwrap_or(0);
+    let part = |site: usize, table: usize| {
+        let mut weights = vec![0.0; degree * RINGS];
+        for lane in plan.bootstrap_lanes(degree, bootstrap, site) {
+            weights[lane as usize] = 1.0;
+        }
+        Ok((site, table, Mask::new(weights)?))
+    };
+    (0..count)
+        .map(|table| {
+            let own = sites.iter().filter(|&&site| table < schedule.sites[site].tables.len());
+            Ok(Output { parts: own.map(|&site| part(site, table)).collect::<Done<_>>()? })
+        })
+        .collect()
 }

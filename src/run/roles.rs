@@ -28,7 +28,8 @@ pub trait Roles: Sized {
     ) -> Result<Self::Server<'a>, EngineError>;
 
     /// One step of gradient descent, by the server.
-    fn step(server: &mut Self::Server<'_>, batch: &Self::Batch, watch: &dyn Watch) -> Result<(), EngineError>;
+    fn step(server: &mut Self::Server<'_>, batch: &Self::Batch, watch: &dyn Watch)
+    -> Result<(), EngineError>;
 
     /// The weights, decrypted: by master.
     fn weights(&self, schedule: &Schedule, server: &Self::Server<'_>) -> Result<Vec<Vec<f32>>, HeError>;
