@@ -5,6 +5,7 @@
 
 mod build;
 pub mod check;
+pub mod choice;
 pub mod compile;
 pub mod estimate;
 pub mod form;
