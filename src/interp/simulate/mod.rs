@@ -28,7 +28,7 @@ fn gauss(rng: &mut ChaCha20Rng, deviation: f64) -> f64 {
 struct LookedUp {
     /// By table, in units.
     units: Vec<Vec<f64>>,
-    /// By table, in units of value: what later sites multiply with.
+    /// By table: what later sites multiply with.
     values: Vec<Vec<f64>>,
     /// Inputs beyond the site's range.
     beyond: u64,
@@ -77,7 +77,7 @@ struct State<N> {
     products: Vec<Vec<N>>,
     /// By site and table: units.
     tables: Vec<Vec<Vec<f64>>>,
-    /// By site and table: units of value.
+    /// By site and table: what later sites multiply with.
     values: Vec<Vec<Vec<f64>>>,
 }
 
@@ -297,16 +297,21 @@ macro_rules! of_scheme {
 
 impl<'a> SimulateEngine<'a> {
     /// `initial` holds the public initial weights in the order of the schedule's masters; `seed` rules the noise.
-    pub fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, seed: u64) -> Self {
+    ///
+    /// # Errors
+    /// A table that the scheme cannot evaluate.
+    pub fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, seed: u64) -> Result<Self, EngineError> {
         let scheme = match schedule.parameters {
             Parameters::Tfhe(profile) => {
                 Scheme::Tfhe(Simulation::new(schedule, initial, Integers::new(schedule, profile, seed)))
             }
-            Parameters::Ckks(_) => {
-                Scheme::Ckks(Simulation::new(schedule, initial, Reals::new(schedule, seed)))
+            Parameters::Ckks(profile) => {
+                let domain = Reals::new(schedule, profile, seed);
+                let domain = domain.map_err(|diagnostic| EngineError::Failed(diagnostic.message))?;
+                Scheme::Ckks(Simulation::new(schedule, initial, domain))
             }
         };
-        Self { scheme }
+        Ok(Self { scheme })
     }
 
     /// Values of the schedule's outputs.

@@ -3,23 +3,29 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-use crate::plan::functions::Fitted;
+use crate::diagnostics::Diagnostic;
+use crate::he::ckks::params::RingProfile;
+use crate::plan::functions::{RingFunction, ring_functions};
 use crate::plan::schedule::{Schedule, SiteStep};
 
 use super::{Domain, LookedUp, gauss};
 
 pub struct Reals<'a> {
     schedule: &'a Schedule,
+    profile: &'static RingProfile,
     modulus: f64,
     /// By site and table.
-    functions: Vec<Vec<Fitted>>,
+    functions: Vec<Vec<RingFunction>>,
     rng: ChaCha20Rng,
 }
 
 impl<'a> Reals<'a> {
-    pub fn new(schedule: &'a Schedule, seed: u64) -> Self {
-        let functions = (0..schedule.sites.len()).map(|site| Fitted::all(schedule, site)).collect();
-        Self { modulus: schedule.modulus(), functions, schedule, rng: ChaCha20Rng::seed_from_u64(seed) }
+    /// # Errors
+    /// A table that has no polynomial.
+    pub fn new(schedule: &'a Schedule, profile: &'static RingProfile, seed: u64) -> Result<Self, Diagnostic> {
+        let functions = ring_functions(schedule)?;
+        let rng = ChaCha20Rng::seed_from_u64(seed);
+        Ok(Self { modulus: schedule.modulus(), functions, schedule, profile, rng })
     }
 }
 
@@ -56,20 +62,23 @@ impl Domain for Reals<'_> {
         let read_error = self.schedule.parameters.lut_input_error(step.tables.len(), step.reads.len());
         let mut units = vec![Vec::with_capacity(inputs.len()); step.tables.len()];
         let mut values = units.clone();
+        let scale = self.profile.output_scale();
         let mut beyond = 0;
         for (at, &input) in inputs.iter().enumerate() {
             let torus = input / self.modulus + gauss(&mut self.rng, read_error);
             let torus = torus - torus.round();
             beyond += u64::from(torus.abs() > 0.25);
-            let factor = multiplier.map_or(1.0, |values| values[at]);
-            for (index, table) in step.tables.iter().enumerate() {
-                let function = &self.functions[site][index];
-                let (value, error) = (function.value(torus) + table.centre, function.error());
-                // In the slots, before it becomes a ciphertext of the small ring.
-                let value = factor * (value + gauss(&mut self.rng, error));
-                values[index].push(value);
-                let noise = function.output_noise_units();
-                units[index].push(value * table.amplitude + gauss(&mut self.rng, noise));
+            // In the slots, before it becomes a ciphertext of the small ring.
+            let multiplier = multiplier.map_or(1.0, |values| values[at]);
+            for (index, function) in self.functions[site].iter().enumerate() {
+                if let Some(output) = &function.output {
+                    let noise = gauss(&mut self.rng, function.output_noise_units(self.profile));
+                    units[index].push(output.eval(torus) * multiplier * scale + noise);
+                }
+                if let Some(factor) = &function.factor {
+                    let noise = gauss(&mut self.rng, function.factor_noise());
+                    values[index].push(factor.eval(torus) + noise);
+                }
             }
         }
         LookedUp { units, values, beyond }
