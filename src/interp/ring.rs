@@ -5,12 +5,12 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use crate::he::ckks::fit::{TrigPolynomial, fit};
 use crate::he::ckks::params::RINGS;
 use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{Half, Mask, Role, ServerKeys, Slots};
+use crate::plan::functions::{RingFunction, ring_functions};
 use crate::plan::gather::{Bootstrap, GatherPlan, Mirrored};
-use crate::plan::schedule::{Operand, ProductStep, Read, Schedule, SiteStep, Source, Stage, Table};
+use crate::plan::schedule::{Operand, ProductStep, Read, Schedule, Source, Stage};
 
 use super::{EngineError, Watch, encode};
 
@@ -41,7 +41,7 @@ pub struct RingServer<'a> {
     initial: Vec<Vec<f32>>,
     masters: Vec<SmallCiphertext>,
     /// By site and table.
-    functions: Vec<Vec<TrigPolynomial>>,
+    functions: Vec<Vec<RingFunction>>,
     /// By stage and bootstrap.
     outputs: Vec<Vec<Vec<Output>>>,
     /// By operand: what the server adds in the clear.
@@ -60,19 +60,19 @@ pub struct RingState {
 
 type Done<T> = Result<T, EngineError>;
 
-/// Error of a fitted function that is taken, as a fraction of its largest output.
-const FIT_ERROR: f64 = 1.0 / 1024.0;
-
 impl<'a> RingServer<'a> {
     /// A server at the first step: masters are zero, the working weights are the public initial ones.
     pub fn new(keys: ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
         let plan = GatherPlan::of(schedule).map_err(|error| EngineError::Failed(error.to_string()))?;
         let masters = schedule.masters.iter().map(|_| keys.zero()).collect();
-        let functions = functions(schedule)?;
+        let functions =
+            ring_functions(schedule).map_err(|diagnostic| EngineError::Failed(diagnostic.message.clone()))?;
         let outputs = plan
             .stages
             .iter()
-            .map(|stage| stage.bootstraps.iter().map(|own| outputs(schedule, &plan, own)).collect())
+            .map(|stage| {
+                stage.bootstraps.iter().map(|own| outputs(schedule, &plan, &functions, own)).collect()
+            })
             .collect::<Done<_>>()?;
         let public = schedule
             .operands
@@ -254,14 +254,16 @@ impl<'a> RingServer<'a> {
         let schedule = self.schedule;
         let rings: [Option<&SmallCiphertext>; RINGS] = std::array::from_fn(|slot| inputs[slot].as_ref());
         let functions = bootstrap.sites().into_iter().flat_map(|site| &self.functions[site]);
-        let degree = functions.map(TrigPolynomial::degree).max().unwrap_or(1);
+        let degree = functions.map(RingFunction::degree).max().unwrap_or(1);
         let half = if bootstrap.low { Half::Low } else { Half::Both };
         let powers = large.open(&self.keys.embed(rings)?, degree, half)?;
         let mut values = Vec::new();
         for output in outputs {
             let mut parts = Vec::new();
             for (site, table, _) in &output.parts {
-                let function = &self.functions[*site][*table];
+                let function = self.functions[*site][*table].output.as_ref();
+                let function =
+                    function.ok_or_else(|| EngineError::Failed("a table has no outputs".into()))?;
                 parts.push(match schedule.sites[*site].multiplier {
                     None => large.polynomial(&powers, function, Role::Output)?,
                     Some(saved) => {
@@ -282,10 +284,10 @@ impl<'a> RingServer<'a> {
             values.push(parts);
         }
         for site in bootstrap.sites() {
-            for table in 0..schedule.sites[site].tables.len() {
+            for (table, function) in self.functions[site].iter().enumerate() {
+                let Some(factor) = &function.factor else { continue };
                 for _ in schedule.sites.iter().filter(|step| step.multiplier == Some((site, table))) {
-                    let factor =
-                        large.polynomial(&powers, &self.functions[site][table], Role::FirstFactor)?;
+                    let factor = large.polynomial(&powers, factor, Role::FirstFactor)?;
                     state.saved.entry((site, table)).or_default().push(factor);
                 }
             }
@@ -382,25 +384,21 @@ fn rows(operand: &Operand, batch: usize) -> (usize, usize) {
     if operand.per_sample { (batch, operand.layout.samples) } else { (1, 1) }
 }
 
-/// The tables as polynomials: outputs at their amplitude, in units of the bootstrap's output scale.
-fn functions(schedule: &Schedule) -> Done<Vec<Vec<TrigPolynomial>>> {
-    let profile = schedule.parameters.ckks();
-    let profile = profile.ok_or_else(|| EngineError::Failed("the schedule is for another scheme".into()))?;
-    let of = |site: &SiteStep, table: &Table| {
-        let factor = table.amplitude / profile.output_scale();
-        let f = |t: f64| (table.value(4.0 * t * site.range) + table.centre) * factor;
-        let wanted = table.largest(site.range) * factor * FIT_ERROR;
-        let fitted = fit(&f, wanted).map_err(|error| EngineError::Failed(error.to_string()))?;
-        Ok(fitted.polynomial)
-    };
-    schedule.sites.iter().map(|site| site.tables.iter().map(|table| of(site, table)).collect()).collect()
-}
-
 /// Output ciphertexts of a bootstrap: the k-th tables of all its sites share one, each on the lanes of its site.
-fn outputs(schedule: &Schedule, plan: &GatherPlan, bootstrap: &Bootstrap) -> Done<Vec<Output>> {
+fn outputs(
+    schedule: &Schedule,
+    plan: &GatherPlan,
+    functions: &[Vec<RingFunction>],
+    bootstrap: &Bootstrap,
+) -> Done<Vec<Output>> {
     let sites = bootstrap.sites();
     let degree = schedule.degree();
-    let count = sites.iter().map(|&site| schedule.sites[site].tables.len()).max().unwrap_or(0);
+    // Tables that only multiply others have no outputs.
+    let own: Vec<Vec<usize>> = sites
+        .iter()
+        .map(|&site| (0..functions[site].len()).filter(|&k| functions[site][k].output.is_some()).collect())
+        .collect();
+    let count = own.iter().map(Vec::len).max().unwrap_or(0);
     let part = |site: usize, table: usize| {
         let mut weights = vec![0.0; degree * RINGS];
         for lane in plan.bootstrap_lanes(degree, bootstrap, site) {
@@ -409,9 +407,9 @@ fn outputs(schedule: &Schedule, plan: &GatherPlan, bootstrap: &Bootstrap) -> Don
         Ok((site, table, Mask::new(weights)?))
     };
     (0..count)
-        .map(|table| {
-            let own = sites.iter().filter(|&&site| table < schedule.sites[site].tables.len());
-            Ok(Output { parts: own.map(|&site| part(site, table)).collect::<Done<_>>()? })
+        .map(|k| {
+            let parts = sites.iter().zip(&own).filter_map(|(&site, own)| Some((site, *own.get(k)?)));
+            Ok(Output { parts: parts.map(|(site, table)| part(site, table)).collect::<Done<_>>()? })
         })
         .collect()
 }
