@@ -12,6 +12,8 @@ use std::{
     },
 };
 
+use super::simd::advise_huge_pages;
+
 /// Words of a cache line.
 const LINE: usize = 8;
 /// Bytes that the pool keeps at most, unless told otherwise: more than a functional bootstrap has in flight.
@@ -113,7 +115,11 @@ impl Buffer {
     /// Of this length in words. What it contains is unspecified (often old data), but never uninitialised.
     pub fn new(words: usize) -> Buffer {
         let total = words + LINE - 1;
-        let v = POOL.take(total).unwrap_or_else(|| vec![0; total]);
+        let v = POOL.take(total).unwrap_or_else(|| {
+            let mut v = vec![0; total];
+            advise_huge_pages(&mut v);
+            v
+        });
         let start = v.as_ptr().align_offset(8 * LINE).min(LINE - 1);
         Buffer { v, start, len: words }
     }

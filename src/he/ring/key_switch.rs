@@ -86,7 +86,7 @@ impl SwitchKey {
             off[i] = size;
             size += SwitchKey::limb_bytes(ctx, i, digits);
         }
-        SwitchKey { data: vec![0; size + 64], off, nd: digits }
+        SwitchKey { data: simd::zeroed_bytes(size + 64), off, nd: digits }
     }
 
     /// Bytes of limb `i` of a key with so many digits, without padding.

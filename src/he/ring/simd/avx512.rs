@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 use super::{Dot, GROUP, Modulus, Sum};
 
 /// How far ahead packed keys and diagonals are asked for, in bytes: they are read once, from memory.
-const AHEAD: usize = 12288;
+const AHEAD: usize = 8192;
 
 type V = __m512i;
 

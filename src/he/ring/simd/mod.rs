@@ -6,9 +6,10 @@
 //! Constants, keys and plaintexts are stored multiplied by R, so that x·(cR)/R = x·c. Products of two ciphertexts keep a factor
 //! 1/R ("tainted"), which the constants of the relinearisation remove for nothing.
 //!
-//! This is the only module of the crate with `unsafe` code, for two reasons: vector loads and stores, which go through
-//! references to arrays of the vector's size (`&[u64; 8]`) or checked slices, so that no length can be wrong; and calls of functions
-//! compiled for instructions that not every processor has, made only with an [`Isa`], which says that they were detected.
+//! This is the only module of the crate with `unsafe` code, for three reasons: vector loads and stores, which go through
+//! references to arrays of the vector's size (`&[u64; 8]`) or checked slices, so that no length can be wrong; calls of functions
+//! compiled for instructions that not every processor has, made only with an [`Isa`], which says that they were detected; and advice to the
+//! operating system about memory.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
@@ -16,11 +17,15 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod isa;
+mod memory;
 mod portable;
 pub(super) mod transform;
 
-pub use self::isa::Isa;
 use self::isa::Kind;
+pub use self::{
+    isa::Isa,
+    memory::{advise_huge_pages, zeroed_bytes},
+};
 use super::arith::inverse_mod_2_52;
 
 /// Products that may be added before one reduction.
