@@ -5,7 +5,7 @@ use super::{
 };
 use crate::he::{
     HeError,
-    ckks::{evaluator::Ciphertext, params::RING_PROFILES, secret::RingSecret},
+    ckks::{ciphertext::Ciphertext, params::RING_PROFILES, secret::RingSecret},
     ring::{arith::invmod, buffer::Buffer, context::RnsContext, key_switch::lb, simd},
 };
 use std::sync::{Arc, OnceLock};
