@@ -10,6 +10,7 @@ pub mod compile;
 pub mod estimate;
 pub mod form;
 pub mod functions;
+pub mod gather;
 pub mod initial;
 pub mod layout;
 pub mod lower;
@@ -18,6 +19,7 @@ pub mod parameters;
 mod place;
 mod prepare;
 mod prune;
+pub mod route;
 pub mod schedule;
 mod stages;
 

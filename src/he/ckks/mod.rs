@@ -27,9 +27,13 @@ mod mask;
 mod polynomial;
 #[cfg(feature = "server")]
 mod raise;
+#[cfg(feature = "server")]
+mod server_keys;
 
 #[cfg(feature = "client")]
 pub(crate) mod client;
+#[cfg(feature = "client")]
+mod client_key;
 #[cfg(feature = "client")]
 pub(crate) mod keygen;
 #[cfg(feature = "client")]
@@ -37,15 +41,16 @@ pub(crate) mod random;
 #[cfg(feature = "client")]
 pub mod secret;
 
-#[cfg(feature = "client")]
-pub use self::secret::RingSecret;
 #[cfg(feature = "server")]
 pub use self::{
     bootstrap::{Bootstrapper, Half, Powers, Role, Slots},
     ciphertext::Ciphertext,
     keys::BootstrapKeys,
     mask::Mask,
+    server_keys::ServerKeys,
 };
+#[cfg(feature = "client")]
+pub use self::{client_key::ClientKey, secret::RingSecret};
 
 #[cfg(all(test, feature = "client"))]
 mod tests;
