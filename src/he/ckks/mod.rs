@@ -8,6 +8,7 @@ pub mod fit;
 pub mod noise;
 pub mod params;
 pub mod small;
+mod stages;
 
 #[cfg(feature = "server")]
 mod bootstrap;
@@ -41,10 +42,11 @@ pub mod secret;
 pub use self::secret::RingSecret;
 #[cfg(feature = "server")]
 pub use self::{
-    bootstrap::{Bootstrapper, Half, Powers, Role, Slots},
+    bootstrap::{Bootstrapper, Half, Powers, Slots},
     ciphertext::Ciphertext,
     keys::BootstrapKeys,
     mask::Mask,
+    stages::Role,
 };
 
 #[cfg(all(test, feature = "client"))]
