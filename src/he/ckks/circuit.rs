@@ -63,7 +63,8 @@ impl Circuit {
 
     /// The same primes at another degree: for tests of the stages.
     pub(crate) fn of_degree(profile: &'static RingProfile, log_degree: usize) -> Result<Self, HeError> {
-        let mut context = RnsContext::new(log_degree, profile.primes, profile.special_primes, profile.digits);
+        let mut context =
+            RnsContext::new(log_degree, profile.primes, profile.special_primes, profile.digits)?;
         let layers = log_degree - 1;
         let top = context.l;
         let bits = |i: usize| (context.m[i].p as f64).log2();

@@ -83,7 +83,7 @@ impl KeyShape {
             size += 2 * self.half_bytes(context, i);
         }
         // A vector load at the last residue reads up to 64 bytes.
-        SwitchKey { data: vec![0u8; size + 64], off, nd: self.digits.len() }
+        SwitchKey { data: simd::zeroed_bytes(size + 64), off, nd: self.digits.len() }
     }
 
     /// The parts of a key's data, one per limb of the shape.

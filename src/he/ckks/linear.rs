@@ -107,7 +107,7 @@ impl LinearTransform {
             })
             .collect::<Vec<_>>();
         // A vector load at the last residue reads up to 64 bytes.
-        let mut data = vec![0u8; size + 64];
+        let mut data = simd::zeroed_bytes(size + 64);
         for (&(_, giant, baby), (&rotation, entries)) in steps.diagonals.iter().zip(matrix) {
             let half = n as i64 / 2;
             let shift = steps.giants[giant];

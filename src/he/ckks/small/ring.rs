@@ -2,6 +2,7 @@
 
 use super::super::params::{RingProfile, SMALL_LOG_DEGREE};
 use crate::he::ring::{
+    RingError,
     arith::{invmod, powmod},
     buffer::Buffer,
     context::RnsContext,
@@ -45,13 +46,16 @@ pub(crate) const REVERSE: u64 = 2 * DEGREE as u64 - 1;
 
 impl SmallRing {
     /// The small ring of a row; rows with the same primes share it.
-    pub fn of(profile: &'static RingProfile) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// The row's primes or the instructions that `HESN_ISA` names are refused.
+    pub fn of(profile: &'static RingProfile) -> Result<Arc<Self>, RingError> {
         let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
         let (q, p) = (&profile.primes[..LIMBS], profile.special_primes[0]);
         if let Some(ring) = rings.iter().find(|r| r.primes() == [q[0], q[1], p]) {
-            return ring.clone();
+            return Ok(ring.clone());
         }
-        let mut context = RnsContext::new(SMALL_LOG_DEGREE, q, &[p], LIMBS);
+        let mut context = RnsContext::new(SMALL_LOG_DEGREE, q, &[p], LIMBS)?;
         for level in 0..SMALL_LOG_DEGREE as u32 {
             context.add_perm(merge_element(level));
         }
@@ -70,7 +74,7 @@ impl SmallRing {
         zero.fill(0);
         let ring = Arc::new(SmallRing { profile, context, powers, zero });
         rings.push(ring.clone());
-        ring
+        Ok(ring)
     }
 
     /// q0, q1 and the special prime.
