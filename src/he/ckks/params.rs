@@ -24,6 +24,12 @@ pub struct RingProfile {
     pub working_bits: f64,
     /// Powers up to this one are made of products of powers; it is the length of a polynomial's blocks.
     pub block: usize,
+    /// Bytes of the evaluation keys of the bootstrap in memory.
+    pub key_bytes: usize,
+    /// Bytes of what is sent of them: the other halves are expanded from a seed.
+    pub key_wire_bytes: usize,
+    /// Bytes of the matrices of both transforms, which the server makes.
+    pub transform_bytes: usize,
 }
 
 /// log2 of the degree of the large ring, in which functions are evaluated.
@@ -67,6 +73,9 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         digits: 3,
         working_bits: 33.0,
         block: 4,
+        key_bytes: 0,
+        key_wire_bytes: 0,
+        transform_bytes: 0,
     },
     RingProfile {
         name: "ring-31",
@@ -96,6 +105,9 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         digits: 4,
         working_bits: 33.0,
         block: 8,
+        key_bytes: 0,
+        key_wire_bytes: 0,
+        transform_bytes: 0,
     },
     RingProfile {
         name: "ring-63",
@@ -126,6 +138,9 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         digits: 4,
         working_bits: 32.3,
         block: 8,
+        key_bytes: 0,
+        key_wire_bytes: 0,
+        transform_bytes: 0,
     },
 ];
 
@@ -271,6 +286,17 @@ impl RingProfile {
     /// The largest degree of a factor of a slot product, and of a function whose mask costs nothing.
     pub fn factor_degree(&self) -> usize {
         self.function_degree / 2
+    }
+
+    /// Pairs of blocks into which a polynomial of a degree is cut: a power of two.
+    pub(crate) fn block_pairs(&self, degree: usize) -> usize {
+        (degree + 1).div_ceil(2 * self.block).next_power_of_two()
+    }
+
+    /// Levels that a polynomial of a degree leaves over, against one of the row's degree.
+    pub(crate) fn spare_levels(&self, degree: usize) -> u32 {
+        let nodes = |degree| self.block_pairs(degree).trailing_zeros();
+        nodes(self.function_degree).saturating_sub(nodes(degree))
     }
 
     /// What each secret is used with: the modulus' bits, and those allowed.
