@@ -56,7 +56,8 @@ impl Circuit {
         (2 * wire + PADDING * keys.len(), wire)
     }
 
-    /// Bytes of the matrices of both transforms.
+    /// Bytes of the matrices of both transforms: what [`RingProfile::transform_bytes`] says.
+    #[cfg(test)]
     pub(crate) fn transform_bytes(&self) -> usize {
         let context = &self.context;
         let bytes = |factor: &Factor| {
