@@ -28,9 +28,13 @@ mod mask;
 mod polynomial;
 #[cfg(feature = "server")]
 mod raise;
+#[cfg(feature = "server")]
+mod server_keys;
 
 #[cfg(feature = "client")]
 pub(crate) mod client;
+#[cfg(feature = "client")]
+mod client_key;
 #[cfg(feature = "client")]
 pub(crate) mod keygen;
 #[cfg(feature = "client")]
@@ -38,16 +42,17 @@ pub(crate) mod random;
 #[cfg(feature = "client")]
 pub mod secret;
 
-#[cfg(feature = "client")]
-pub use self::secret::RingSecret;
 #[cfg(feature = "server")]
 pub use self::{
     bootstrap::{Bootstrapper, Half, Powers, Slots},
     ciphertext::Ciphertext,
     keys::BootstrapKeys,
     mask::Mask,
+    server_keys::ServerKeys,
     stages::Role,
 };
+#[cfg(feature = "client")]
+pub use self::{client_key::ClientKey, secret::RingSecret};
 
 #[cfg(all(test, feature = "client"))]
 mod tests;

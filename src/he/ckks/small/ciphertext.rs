@@ -1,0 +1,228 @@
+//! Ciphertexts of the small ring, and the operations that need no key.
+
+use super::{
+    program::Value,
+    ring::{DEGREE, LIMBS, SmallRing, Spare, add_in, sub_in},
+};
+use crate::he::{
+    error::HeError,
+    ring::{arith::imod, buffer::Buffer, simd},
+};
+use std::sync::Arc;
+
+/// The largest magnitude of a public coefficient.
+pub(crate) const MAX_COEFFICIENT: i64 = 1 << 60;
+
+/// 4096 integers modulo q0·q1, each with its noise: body + mask·secret, in the transform domain.
+#[derive(Clone)]
+pub struct SmallCiphertext {
+    pub(crate) ring: Arc<SmallRing>,
+    /// Body and mask, each limb after limb.
+    pub(crate) polynomials: [Buffer; 2],
+}
+
+impl std::fmt::Debug for SmallCiphertext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SmallCiphertext").field("ring", &self.ring).finish_non_exhaustive()
+    }
+}
+
+/// One limb of a polynomial.
+pub(crate) fn limb(polynomial: &[u64], i: usize) -> &[u64] {
+    &polynomial[i * DEGREE..(i + 1) * DEGREE]
+}
+
+/// One limb of a polynomial, to be written.
+pub(crate) fn limb_mut(polynomial: &mut [u64], i: usize) -> &mut [u64] {
+    &mut polynomial[i * DEGREE..(i + 1) * DEGREE]
+}
+
+impl SmallCiphertext {
+    /// A ciphertext whose content is still to be written.
+    pub(crate) fn unwritten(ring: &Arc<SmallRing>) -> Self {
+        let polynomials = [Buffer::new(LIMBS * DEGREE), Buffer::new(LIMBS * DEGREE)];
+        SmallCiphertext { ring: ring.clone(), polynomials }
+    }
+
+    /// An encryption of zero that hides nothing: the neutral element of addition.
+    pub fn zero(ring: &Arc<SmallRing>) -> Self {
+        let mut zero = Self::unwritten(ring);
+        zero.polynomials.iter_mut().for_each(|p| p.fill(0));
+        zero
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Arc<SmallRing> {
+        &self.ring
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        2 * LIMBS * DEGREE * size_of::<u64>()
+    }
+
+    /// Limb `i` of body and mask.
+    pub(crate) fn limbs(&self, i: usize) -> [&[u64]; 2] {
+        [limb(&self.polynomials[0], i), limb(&self.polynomials[1], i)]
+    }
+
+    /// Limb `i` of body and mask, to be written.
+    pub(crate) fn limbs_mut(&mut self, i: usize) -> [&mut [u64]; 2] {
+        let [body, mask] = &mut self.polynomials;
+        [limb_mut(body, i), limb_mut(mask, i)]
+    }
+
+    pub(crate) fn check_ring(&self, operation: &'static str, ring: &Arc<SmallRing>) -> Result<(), HeError> {
+        if Arc::ptr_eq(&self.ring, ring) {
+            return Ok(());
+        }
+        let (left, right) = (ring.profile.name, self.ring.profile.name);
+        Err(HeError::ProfileMismatch { operation, left, right })
+    }
+
+    fn zip(&mut self, other: &Self, f: impl Fn(&mut [u64], &[u64], u64)) {
+        for i in 0..LIMBS {
+            let p = self.ring.context.m[i].p;
+            for (a, b) in self.polynomials.iter_mut().zip(&other.polynomials) {
+                f(limb_mut(a, i), limb(b, i), p);
+            }
+        }
+    }
+
+    /// Adds another ciphertext of the same ring.
+    ///
+    /// # Errors
+    /// The rings differ.
+    pub fn add_assign(&mut self, other: &Self) -> Result<(), HeError> {
+        other.check_ring("addition", &self.ring)?;
+        self.zip(other, add_in);
+        Ok(())
+    }
+
+    /// Subtracts another ciphertext of the same ring.
+    ///
+    /// # Errors
+    /// The rings differ.
+    pub fn sub_assign(&mut self, other: &Self) -> Result<(), HeError> {
+        other.check_ring("subtraction", &self.ring)?;
+        self.zip(other, sub_in);
+        Ok(())
+    }
+
+    /// Multiplies by a public integer; the noise grows by the same factor.
+    pub fn mul_integer(&mut self, factor: i64) {
+        for i in 0..LIMBS {
+            let m = &self.ring.context.m[i];
+            let factor = m.mont(imod(factor.into(), m.p));
+            for polynomial in &mut self.polynomials {
+                simd::mulc_in(limb_mut(polynomial, i), factor, m.md);
+            }
+        }
+    }
+
+    /// Adds public integers, one per coefficient (fewer are followed by zeros); no noise.
+    ///
+    /// # Errors
+    /// More coefficients than the ring has, or one beyond 2^60.
+    pub fn add_plain(&mut self, coefficients: &[i64]) -> Result<(), HeError> {
+        let ring = self.ring.clone();
+        let values = checked("addition of constants", coefficients)?;
+        let (mut plain, mut spare) = (Buffer::new(DEGREE), Spare::new());
+        for i in 0..LIMBS {
+            ring.transform(i, &values, &mut plain, &mut spare);
+            add_in(limb_mut(&mut self.polynomials[0], i), &plain, ring.context.m[i].p);
+        }
+        Ok(())
+    }
+
+    /// Multiplies by a public polynomial (fewer coefficients are followed by zeros); the noise grows by the Euclidean norm of
+    /// its coefficients.
+    ///
+    /// # Errors
+    /// More coefficients than the ring has, or one beyond 2^60.
+    pub fn mul_plain(&self, coefficients: &[i64]) -> Result<Self, HeError> {
+        let values = checked("multiplication by constants", coefficients)?;
+        let mut product = Self::unwritten(&self.ring);
+        let (mut plain, mut junk, mut spare) = (Buffer::new(DEGREE), Buffer::new(DEGREE), Spare::new());
+        for i in 0..LIMBS {
+            let m = &self.ring.context.m[i];
+            self.ring.transform(i, &values, &mut plain, &mut spare);
+            simd::mulc_in(&mut plain, m.r2, m.md);
+            let terms = [(&plain[..], self.limbs(i))];
+            self.ring.combine(i, &terms, &[], product.limbs_mut(i), &mut junk);
+        }
+        Ok(product)
+    }
+
+    /// X^shift times the ciphertext; shifts are exponents modulo 2N, so that N is a sign.
+    pub fn shift(&self, shift: u32) -> Self {
+        let mut shifted = Self::unwritten(&self.ring);
+        Sum::new(&self.ring).write(&[(self, 0, shift)], &mut shifted);
+        shifted
+    }
+}
+
+/// A term of a sum: a ciphertext, how often it is halved (exactly, modulo Q), and its shift.
+pub(crate) type Term<'a> = (&'a SmallCiphertext, u32, u32);
+
+/// Sums of shifted ciphertexts.
+pub(crate) struct Sum<'a> {
+    ring: &'a SmallRing,
+    monomial: Buffer,
+    partial: [Buffer; 2],
+    junk: Buffer,
+}
+
+impl<'a> Sum<'a> {
+    pub(crate) fn new(ring: &'a SmallRing) -> Self {
+        let buffer = || Buffer::new(DEGREE);
+        Sum { ring, monomial: buffer(), partial: [buffer(), buffer()], junk: buffer() }
+    }
+
+    /// Writes the sum of the terms.
+    pub(crate) fn write(&mut self, terms: &[Term<'_>], out: &mut SmallCiphertext) {
+        let Sum { ring, monomial, partial, junk } = self;
+        let one = |i: usize| ring.context.m[i].r;
+        for i in 0..LIMBS {
+            let [body, mask] = out.limbs_mut(i);
+            if terms.is_empty() {
+                body.fill(0);
+                mask.fill(0);
+            }
+            for (t, &(x, halvings, shift)) in terms.iter().enumerate() {
+                ring.monomial(i, shift, ring.halved(i, halvings), monomial);
+                let product = [(&monomial[..], x.limbs(i))];
+                if t == 0 {
+                    ring.combine(i, &product, &[], [&mut *body, &mut *mask], junk);
+                } else {
+                    let [p0, p1] = partial;
+                    p0.copy_from_slice(body);
+                    p1.copy_from_slice(mask);
+                    let before = [([&p0[..], &p1[..]], one(i))];
+                    ring.combine(i, &product, &before, [&mut *body, &mut *mask], junk);
+                }
+            }
+        }
+    }
+}
+
+/// Public coefficients, filled up with zeros.
+pub(crate) fn checked(operation: &'static str, coefficients: &[i64]) -> Result<Vec<i64>, HeError> {
+    if coefficients.len() > DEGREE {
+        return Err(HeError::TooManyCoefficients { operation, got: coefficients.len(), degree: DEGREE });
+    }
+    if let Some(&value) = coefficients.iter().find(|c| c.unsigned_abs() > MAX_COEFFICIENT as u64) {
+        return Err(HeError::MultiplierTooLarge { operation, value, max: MAX_COEFFICIENT });
+    }
+    let mut values = coefficients.to_vec();
+    values.resize(DEGREE, 0);
+    Ok(values)
+}
+
+/// How often a value is halved when it is read.
+pub(crate) fn halvings(value: Value) -> u32 {
+    match value {
+        Value::Source { halvings, .. } => halvings,
+        Value::Step { .. } => 0,
+    }
+}

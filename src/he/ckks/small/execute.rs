@@ -1,0 +1,353 @@
+//! Runs routing programs.
+//!
+//! A step starts when what it reads is there, and a polynomial is dropped after its last use. New steps are started before
+//! waiting ones, so that a tree is worked off depth first: of many sources that are made on demand, few exist at a time.
+
+use super::{
+    ciphertext::{SmallCiphertext, Sum, halvings},
+    keys::SmallKeys,
+    program::{Merge, Program, Shifted, Step, Value},
+    ring::{DEGREE, LIMBS, merge_element},
+    switch::{Switched, Switcher, Turned},
+};
+use crate::he::{
+    error::HeError,
+    ring::{arith::mulmod, buffer::Buffer},
+};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+type Made<'s> = Arc<Cow<'s, SmallCiphertext>>;
+
+/// A polynomial and how often it will still be read.
+#[derive(Default)]
+struct Slot<'s> {
+    value: Option<Made<'s>>,
+    uses: usize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A task: a source to be made, a step, or an output.
+#[derive(Clone, Copy)]
+enum Task {
+    Source(usize),
+    Step(usize),
+    Output(usize),
+}
+
+struct Run<'a, 's> {
+    keys: &'a SmallKeys,
+    program: &'a Program,
+    source: &'a (dyn Fn(usize) -> Result<Cow<'s, SmallCiphertext>, HeError> + Sync),
+    /// Sources, then the results of each step from `first[step]`.
+    slots: Vec<Mutex<Slot<'s>>>,
+    first: Vec<usize>,
+    sources: Vec<usize>,
+    /// For each slot's maker (sources, then steps): who waits for it. For each task but sources: how many it waits for.
+    waiting: Vec<Vec<Task>>,
+    missing: Vec<AtomicUsize>,
+    outputs: Vec<Mutex<Option<SmallCiphertext>>>,
+    error: Mutex<Option<HeError>>,
+}
+
+impl SmallKeys {
+    /// Makes the targets of a program from sources that are already there.
+    ///
+    /// # Errors
+    /// The program reads a source that is not there, or one of another ring.
+    pub fn execute(
+        &self,
+        program: &Program,
+        sources: &[SmallCiphertext],
+    ) -> Result<Vec<SmallCiphertext>, HeError> {
+        self.execute_with(program, &|i| {
+            let count = || HeError::Count {
+                operation: "route",
+                what: "sources",
+                got: sources.len(),
+                expected: i + 1,
+            };
+            sources.get(i).map(Cow::Borrowed).ok_or_else(count)
+        })
+    }
+
+    /// Makes the targets of a program from sources that are made when they are needed, each once; on the current rayon pool.
+    ///
+    /// # Errors
+    /// A source cannot be made, or has another ring; a step reads what no earlier step made.
+    pub fn execute_with<'s>(
+        &self,
+        program: &Program,
+        source: &(dyn Fn(usize) -> Result<Cow<'s, SmallCiphertext>, HeError> + Sync),
+    ) -> Result<Vec<SmallCiphertext>, HeError> {
+        let run = Run::new(self, program, source)?;
+        rayon::scope(|scope| {
+            // The last that is spawned is the first to run.
+            let ready = |task: &Task| run.missing_of(*task).is_none_or(|m| m.load(Ordering::Acquire) == 0);
+            let tasks = (0..run.sources.len())
+                .map(Task::Source)
+                .chain((0..program.steps.len()).map(Task::Step))
+                .chain((0..program.outputs.len()).map(Task::Output));
+            for task in tasks.filter(ready).collect::<Vec<_>>().into_iter().rev() {
+                let run = &run;
+                scope.spawn(move |scope| run.start(scope, task));
+            }
+        });
+        if let Some(error) = lock(&run.error).take() {
+            return Err(error);
+        }
+        let missing = HeError::Count {
+            operation: "route",
+            what: "steps in order",
+            got: 0,
+            expected: program.steps.len(),
+        };
+        let outputs: Option<Vec<_>> = run.outputs.into_iter().map(|o| lock(&o).take()).collect();
+        outputs.ok_or(missing)
+    }
+}
+
+impl<'a, 's> Run<'a, 's> {
+    fn new(
+        keys: &'a SmallKeys,
+        program: &'a Program,
+        source: &'a (dyn Fn(usize) -> Result<Cow<'s, SmallCiphertext>, HeError> + Sync),
+    ) -> Result<Self, HeError> {
+        let sources = program.sources();
+        let mut first = Vec::with_capacity(program.steps.len());
+        let mut slots = sources.len();
+        for step in &program.steps {
+            first.push(slots);
+            slots += step.results();
+        }
+        let (steps, outputs) = (program.steps.len(), program.outputs.len());
+        let mut run = Run {
+            keys,
+            program,
+            source,
+            slots: (0..slots).map(|_| Mutex::default()).collect(),
+            first,
+            waiting: vec![Vec::new(); sources.len() + steps],
+            sources,
+            missing: (0..steps + outputs).map(|_| AtomicUsize::new(0)).collect(),
+            outputs: (0..outputs).map(|_| Mutex::default()).collect(),
+            error: Mutex::default(),
+        };
+        let steps = program.steps.iter().enumerate();
+        for (i, step) in steps {
+            for value in step.operands() {
+                run.wait(Task::Step(i), value, i)?;
+            }
+            if let Step::Merge(merge) = step
+                && merge.level >= super::keys::LEVELS as u32
+            {
+                let (index, max) = (merge.level as usize, super::keys::LEVELS - 1);
+                return Err(HeError::CoefficientOutOfBounds { operation: "route", index, max });
+            }
+        }
+        for (i, output) in program.outputs.iter().enumerate() {
+            if let Some(output) = output {
+                run.wait(Task::Output(i), output.value, program.steps.len())?;
+            }
+        }
+        Ok(run)
+    }
+
+    /// Notes that a task reads a value of one of the first `before` steps.
+    fn wait(&mut self, task: Task, value: Value, before: usize) -> Result<(), HeError> {
+        let is_made = match value {
+            Value::Source { .. } => true,
+            Value::Step { step, result } => step < before && result < self.program.steps[step].results(),
+        };
+        if !is_made {
+            let Value::Step { step, .. } = value else { return Ok(()) };
+            return Err(HeError::CoefficientOutOfBounds {
+                operation: "route: a step",
+                index: step,
+                max: before,
+            });
+        }
+        let maker = match value {
+            Value::Source { index, .. } => self.source_slot(index),
+            Value::Step { step, .. } => self.sources.len() + step,
+        };
+        self.waiting[maker].push(task);
+        let slot = self.slot(value);
+        lock(&self.slots[slot]).uses += 1;
+        if let Some(missing) = self.missing_of(task) {
+            missing.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn source_slot(&self, index: usize) -> usize {
+        self.sources.partition_point(|&s| s < index)
+    }
+
+    fn slot(&self, value: Value) -> usize {
+        match value {
+            Value::Source { index, .. } => self.source_slot(index),
+            Value::Step { step, result } => self.first[step] + result,
+        }
+    }
+
+    fn missing_of(&self, task: Task) -> Option<&AtomicUsize> {
+        match task {
+            Task::Source(_) => None,
+            Task::Step(i) => Some(&self.missing[i]),
+            Task::Output(i) => Some(&self.missing[self.program.steps.len() + i]),
+        }
+    }
+
+    fn start<'scope>(&'scope self, scope: &rayon::Scope<'scope>, task: Task) {
+        if lock(&self.error).is_some() {
+            return;
+        }
+        let maker = match self.work(task) {
+            Ok(Some(maker)) => maker,
+            Ok(None) => return,
+            Err(error) => {
+                lock(&self.error).get_or_insert(error);
+                return;
+            }
+        };
+        for &next in self.waiting[maker].iter().rev() {
+            if self.missing_of(next).is_some_and(|m| m.fetch_sub(1, Ordering::AcqRel) == 1) {
+                scope.spawn(move |scope| self.start(scope, next));
+            }
+        }
+    }
+
+    /// Does a task; says who made something that others wait for.
+    fn work(&self, task: Task) -> Result<Option<usize>, HeError> {
+        match task {
+            Task::Source(slot) => {
+                let made = (self.source)(self.sources[slot])?;
+                made.check_ring("route", &self.keys.ring)?;
+                self.put(slot, made);
+                Ok(Some(slot))
+            }
+            Task::Step(i) => {
+                let results = match &self.program.steps[i] {
+                    Step::Sum(terms) => vec![self.sum(terms)?],
+                    Step::Merge(merge) => self.merge(merge)?,
+                };
+                for (k, result) in results.into_iter().enumerate() {
+                    self.put(self.first[i] + k, Cow::Owned(result));
+                }
+                Ok(Some(self.sources.len() + i))
+            }
+            Task::Output(i) => {
+                let made = match self.program.outputs[i] {
+                    None => SmallCiphertext::zero(&self.keys.ring),
+                    Some(output) => self.output(output)?,
+                };
+                *lock(&self.outputs[i]) = Some(made);
+                Ok(None)
+            }
+        }
+    }
+
+    fn put(&self, slot: usize, made: Cow<'s, SmallCiphertext>) {
+        let mut slot = lock(&self.slots[slot]);
+        if slot.uses > 0 {
+            slot.value = Some(Arc::new(made));
+        }
+    }
+
+    /// Reads a value; the last reader takes it away.
+    fn take(&self, value: Value) -> Result<Made<'s>, HeError> {
+        let mut slot = lock(&self.slots[self.slot(value)]);
+        slot.uses -= 1;
+        let made = if slot.uses == 0 { slot.value.take() } else { slot.value.clone() };
+        made.ok_or(HeError::Count {
+            operation: "route",
+            what: "polynomials made in time",
+            got: 0,
+            expected: 1,
+        })
+    }
+
+    fn sum(&self, terms: &[Shifted]) -> Result<SmallCiphertext, HeError> {
+        let read = |t: &Shifted| Ok((self.take(t.value)?, halvings(t.value), t.shift));
+        let taken: Vec<_> = terms.iter().map(read).collect::<Result<_, HeError>>()?;
+        let terms: Vec<_> = taken.iter().map(|(x, halvings, shift)| (&***x, *halvings, *shift)).collect();
+        let mut sum = SmallCiphertext::unwritten(&self.keys.ring);
+        Sum::new(&self.keys.ring).write(&terms, &mut sum);
+        Ok(sum)
+    }
+
+    fn output(&self, output: Shifted) -> Result<SmallCiphertext, HeError> {
+        if halvings(output.value) > 0 {
+            return self.sum(&[output]);
+        }
+        let made = self.take(output.value)?;
+        if output.shift % (2 * DEGREE as u32) != 0 {
+            return Ok(made.shift(output.shift));
+        }
+        Ok(Arc::try_unwrap(made).map_or_else(|shared| shared.as_ref().clone().into_owned(), Cow::into_owned))
+    }
+
+    fn merge(&self, merge: &Merge) -> Result<Vec<SmallCiphertext>, HeError> {
+        let even = self.take(merge.even)?;
+        let odd = merge.odd.map(|o| Ok::<_, HeError>((self.take(o.value)?, o))).transpose()?;
+        let (ring, even_halvings) = (&self.keys.ring, halvings(merge.even));
+        // even − odd, where it is not just `even`.
+        let difference = match &odd {
+            None if even_halvings == 0 => None,
+            None => {
+                let mut halved = SmallCiphertext::unwritten(ring);
+                Sum::new(ring).write(&[(&even, even_halvings, 0)], &mut halved);
+                Some(halved)
+            }
+            Some((odd, place)) => Some(self.difference(&even, even_halvings, odd, *place)),
+        };
+        let source: &SmallCiphertext = difference.as_ref().unwrap_or(&even);
+        let switched = Switched {
+            mask: &source.polynomials[1],
+            add: [Some(&source.polynomials[0]), None],
+            is_product: false,
+            automorphism: ring.context.perms.get(&merge_element(merge.level)),
+        };
+        // even + odd is even twice less the difference.
+        let pair = [(&**even, 2, even_halvings), (source, -1, 0)];
+        let alone = [(source, 1, 0)];
+        let terms: &[_] = if odd.is_some() { &pair } else { &alone };
+        let mut made: Vec<_> = merge.turns.iter().map(|_| SmallCiphertext::unwritten(ring)).collect();
+        let turned = |&t: &u32| Turned { shift: t.wrapping_mul(DEGREE as u32 >> merge.level), terms };
+        let mut results: Vec<_> = merge.turns.iter().map(turned).zip(made.iter_mut()).collect();
+        let key = &self.keys.merges[merge.level as usize];
+        Switcher::new(ring).switch_turned(key, &switched, &mut results);
+        Ok(made)
+    }
+
+    /// even/2^halvings − X^shift·odd.
+    fn difference(
+        &self,
+        even: &SmallCiphertext,
+        even_halvings: u32,
+        odd: &SmallCiphertext,
+        place: Shifted,
+    ) -> SmallCiphertext {
+        let ring = &self.keys.ring;
+        let mut difference = SmallCiphertext::unwritten(ring);
+        let (mut monomial, mut junk) = (Buffer::new(DEGREE), Buffer::new(DEGREE));
+        for i in 0..LIMBS {
+            let m = &ring.context.m[i];
+            let factor = mulmod(m.p - 1, ring.halved(i, halvings(place.value)), m.p);
+            ring.monomial(i, place.shift, factor, &mut monomial);
+            let even = [(even.limbs(i), m.mont(ring.halved(i, even_halvings)))];
+            let odd = [(&monomial[..], odd.limbs(i))];
+            ring.combine(i, &odd, &even, difference.limbs_mut(i), &mut junk);
+        }
+        difference
+    }
+}
