@@ -265,7 +265,7 @@ impl RnsContext {
     }
     /// As [`RnsContext::inv`], from `src` to `dst`.
     pub fn inv_to(&self, i: usize, src: &[u64], dst: &mut [u64]) {
-        self.m[i].transform.inverse_to(src, dst);
+        self.m[i].transform.inverse_scaled(src, 1, dst);
     }
 }
 

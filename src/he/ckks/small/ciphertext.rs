@@ -2,7 +2,7 @@
 
 use super::{
     program::Value,
-    ring::{DEGREE, LIMBS, SmallRing, Spare, add_in, sub_in},
+    ring::{DEGREE, SmallRing, Spare, Width, add_in, sub_in},
 };
 use crate::he::{
     error::HeError,
@@ -13,17 +13,21 @@ use std::sync::Arc;
 /// The largest magnitude of a public coefficient.
 pub(crate) const MAX_COEFFICIENT: i64 = 1 << 60;
 
-/// 4096 integers modulo q0·q1, each with its noise: body + mask·secret, in the transform domain.
+/// 4096 integers modulo q0·q1 (or q1 alone), each with its noise: body + mask·secret, in the transform domain.
 #[derive(Clone)]
 pub struct SmallCiphertext {
     pub(crate) ring: Arc<SmallRing>,
+    pub(crate) width: Width,
     /// Body and mask, each limb after limb.
     pub(crate) polynomials: [Buffer; 2],
 }
 
 impl std::fmt::Debug for SmallCiphertext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SmallCiphertext").field("ring", &self.ring).finish_non_exhaustive()
+        f.debug_struct("SmallCiphertext")
+            .field("ring", &self.ring)
+            .field("width", &self.width)
+            .finish_non_exhaustive()
     }
 }
 
@@ -39,14 +43,14 @@ pub(crate) fn limb_mut(polynomial: &mut [u64], i: usize) -> &mut [u64] {
 
 impl SmallCiphertext {
     /// A ciphertext whose content is still to be written.
-    pub(crate) fn unwritten(ring: &Arc<SmallRing>) -> Self {
-        let polynomials = [Buffer::new(LIMBS * DEGREE), Buffer::new(LIMBS * DEGREE)];
-        SmallCiphertext { ring: ring.clone(), polynomials }
+    pub(crate) fn unwritten(ring: &Arc<SmallRing>, width: Width) -> Self {
+        let polynomials = [0, 1].map(|_| Buffer::new(width.limbs().len() * DEGREE));
+        SmallCiphertext { ring: ring.clone(), width, polynomials }
     }
 
     /// An encryption of zero that hides nothing: the neutral element of addition.
-    pub fn zero(ring: &Arc<SmallRing>) -> Self {
-        let mut zero = Self::unwritten(ring);
+    pub fn zero(ring: &Arc<SmallRing>, width: Width) -> Self {
+        let mut zero = Self::unwritten(ring, width);
         zero.polynomials.iter_mut().for_each(|p| p.fill(0));
         zero
     }
@@ -56,18 +60,25 @@ impl SmallCiphertext {
         &self.ring
     }
 
+    /// The modulus.
+    pub fn width(&self) -> Width {
+        self.width
+    }
+
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        2 * LIMBS * DEGREE * size_of::<u64>()
+        2 * self.width.limbs().len() * DEGREE * size_of::<u64>()
     }
 
     /// Limb `i` of body and mask.
     pub(crate) fn limbs(&self, i: usize) -> [&[u64]; 2] {
+        let i = i - self.width.limbs().start;
         [limb(&self.polynomials[0], i), limb(&self.polynomials[1], i)]
     }
 
     /// Limb `i` of body and mask, to be written.
     pub(crate) fn limbs_mut(&mut self, i: usize) -> [&mut [u64]; 2] {
+        let i = i - self.width.limbs().start;
         let [body, mask] = &mut self.polynomials;
         [limb_mut(body, i), limb_mut(mask, i)]
     }
@@ -80,42 +91,54 @@ impl SmallCiphertext {
         Err(HeError::ProfileMismatch { operation, left, right })
     }
 
-    fn zip(&mut self, other: &Self, f: impl Fn(&mut [u64], &[u64], u64)) {
-        for i in 0..LIMBS {
-            let p = self.ring.context.m[i].p;
-            for (a, b) in self.polynomials.iter_mut().zip(&other.polynomials) {
-                f(limb_mut(a, i), limb(b, i), p);
+    pub(crate) fn check_width(&self, operation: &'static str, width: Width) -> Result<(), HeError> {
+        if self.width == width {
+            return Ok(());
+        }
+        Err(HeError::LevelMismatch { operation, left: width.level(), right: self.width.level() })
+    }
+
+    fn zip(
+        &mut self,
+        operation: &'static str,
+        other: &Self,
+        f: impl Fn(&mut [u64], &[u64], u64),
+    ) -> Result<(), HeError> {
+        other.check_ring(operation, &self.ring)?;
+        other.check_width(operation, self.width)?;
+        let ring = self.ring.clone();
+        for i in self.width.limbs() {
+            for (a, b) in self.limbs_mut(i).into_iter().zip(other.limbs(i)) {
+                f(a, b, ring.context.m[i].p);
             }
         }
+        Ok(())
     }
 
-    /// Adds another ciphertext of the same ring.
+    /// Adds another ciphertext of the same ring and width.
     ///
     /// # Errors
-    /// The rings differ.
+    /// Rings or widths differ.
     pub fn add_assign(&mut self, other: &Self) -> Result<(), HeError> {
-        other.check_ring("addition", &self.ring)?;
-        self.zip(other, add_in);
-        Ok(())
+        self.zip("addition", other, add_in)
     }
 
-    /// Subtracts another ciphertext of the same ring.
+    /// Subtracts another ciphertext of the same ring and width.
     ///
     /// # Errors
-    /// The rings differ.
+    /// Rings or widths differ.
     pub fn sub_assign(&mut self, other: &Self) -> Result<(), HeError> {
-        other.check_ring("subtraction", &self.ring)?;
-        self.zip(other, sub_in);
-        Ok(())
+        self.zip("subtraction", other, sub_in)
     }
 
     /// Multiplies by a public integer; the noise grows by the same factor.
     pub fn mul_integer(&mut self, factor: i64) {
-        for i in 0..LIMBS {
-            let m = &self.ring.context.m[i];
+        let ring = self.ring.clone();
+        for i in self.width.limbs() {
+            let m = &ring.context.m[i];
             let factor = m.mont(imod(factor.into(), m.p));
-            for polynomial in &mut self.polynomials {
-                simd::mulc_in(limb_mut(polynomial, i), factor, m.md);
+            for limb in self.limbs_mut(i) {
+                simd::mulc_in(limb, factor, m.md);
             }
         }
     }
@@ -128,9 +151,10 @@ impl SmallCiphertext {
         let ring = self.ring.clone();
         let values = checked("addition of constants", coefficients)?;
         let (mut plain, mut spare) = (Buffer::new(DEGREE), Spare::new());
-        for i in 0..LIMBS {
+        for i in self.width.limbs() {
             ring.transform(i, &values, &mut plain, &mut spare);
-            add_in(limb_mut(&mut self.polynomials[0], i), &plain, ring.context.m[i].p);
+            let [body, _] = self.limbs_mut(i);
+            add_in(body, &plain, ring.context.m[i].p);
         }
         Ok(())
     }
@@ -142,9 +166,9 @@ impl SmallCiphertext {
     /// More coefficients than the ring has, or one beyond 2^60.
     pub fn mul_plain(&self, coefficients: &[i64]) -> Result<Self, HeError> {
         let values = checked("multiplication by constants", coefficients)?;
-        let mut product = Self::unwritten(&self.ring);
+        let mut product = Self::unwritten(&self.ring, self.width);
         let (mut plain, mut junk, mut spare) = (Buffer::new(DEGREE), Buffer::new(DEGREE), Spare::new());
-        for i in 0..LIMBS {
+        for i in self.width.limbs() {
             let m = &self.ring.context.m[i];
             self.ring.transform(i, &values, &mut plain, &mut spare);
             simd::mulc_in(&mut plain, m.r2, m.md);
@@ -156,7 +180,7 @@ impl SmallCiphertext {
 
     /// X^shift times the ciphertext; shifts are exponents modulo 2N, so that N is a sign.
     pub fn shift(&self, shift: u32) -> Self {
-        let mut shifted = Self::unwritten(&self.ring);
+        let mut shifted = Self::unwritten(&self.ring, self.width);
         Sum::new(&self.ring).write(&[(self, 0, shift)], &mut shifted);
         shifted
     }
@@ -183,7 +207,7 @@ impl<'a> Sum<'a> {
     pub(crate) fn write(&mut self, terms: &[Term<'_>], out: &mut SmallCiphertext) {
         let Sum { ring, monomial, partial, junk } = self;
         let one = |i: usize| ring.context.m[i].r;
-        for i in 0..LIMBS {
+        for i in out.width.limbs() {
             let [body, mask] = out.limbs_mut(i);
             if terms.is_empty() {
                 body.fill(0);

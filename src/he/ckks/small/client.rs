@@ -4,7 +4,7 @@
 use super::{
     ciphertext::{MAX_COEFFICIENT, SmallCiphertext},
     keys::{KeyKind, SmallKeys, SwitchingKey},
-    ring::{DEGREE, KEY_LIMBS, LIMBS, SmallRing, Spare},
+    ring::{DEGREE, KEY_LIMBS, LIMBS, SmallRing, Spare, Width},
     seeded::SeededCiphertext,
     uniform::Expander,
 };
@@ -120,7 +120,7 @@ impl SmallSecret {
         Ok(SeededCiphertext { ring: self.ring.clone(), seed, body })
     }
 
-    /// The phase of a ciphertext, values and noise, centred modulo q0·q1.
+    /// The phase of a ciphertext, values and noise, centred modulo its modulus: q0·q1, or q1 if it is narrow.
     ///
     /// # Errors
     /// The ciphertext has another ring.
@@ -129,8 +129,8 @@ impl SmallSecret {
         let context = &self.ring.context;
         let mut phases: [Polynomial; LIMBS] = std::array::from_fn(|_| polynomial());
         let (mut second, mut spare) = (polynomial(), polynomial());
-        for (i, phase) in phases.iter_mut().enumerate() {
-            let m = &context.m[i];
+        for i in x.width.limbs() {
+            let (m, phase) = (&context.m[i], &mut phases[i]);
             let [body, mask] = x.limbs(i);
             let zero = self.ring.zero();
             // −s·mask, and the body with the other sign.
@@ -142,10 +142,17 @@ impl SmallSecret {
             simd::mulc_in(phase, m.mont(m.p - scale), m.md);
         }
         let [low, high] = &phases;
-        let (m, q0, modulus) = (&context.m[1], context.m[0].p, self.ring.modulus());
+        let (m, q0) = (&context.m[1], context.m[0].p);
         // x = x0 + q0·((x1 − x0)/q0 mod q1).
         let inverse = m.mont(invmod(q0, m.p));
-        simd::subc(high, low, inverse, m.md, &mut second);
+        let (q0, modulus) = match x.width {
+            Width::Full => (q0, self.ring.modulus()),
+            Width::Narrow => (1, m.p),
+        };
+        match x.width {
+            Width::Full => simd::subc(high, low, inverse, m.md, &mut second),
+            Width::Narrow => second.copy_from_slice(high),
+        }
         let centred = |(&x0, &k): (&u64, &u64)| {
             let x = x0 + q0 * k;
             let is_negative = (modulus / 2).wrapping_sub(x) >> 63;
@@ -225,7 +232,10 @@ impl SmallSecret {
     /// The ciphertext has another ring.
     pub fn noise(&self, x: &SmallCiphertext, expected: &[i64]) -> Result<f64, HeError> {
         let phase = self.decrypt(x)?;
-        let modulus = i128::from(self.ring.modulus());
+        let modulus = i128::from(match x.width {
+            Width::Full => self.ring.modulus(),
+            Width::Narrow => self.ring.primes()[1],
+        });
         let square = |(&a, &b): (&i64, &i64)| {
             let d = (i128::from(a) - i128::from(b)).rem_euclid(modulus);
             let d = if d > modulus / 2 { d - modulus } else { d };

@@ -4,11 +4,17 @@ use super::{
     super::ciphertext::Ciphertext,
     super::params::RINGS,
     ciphertext::{SmallCiphertext, limb_mut},
-    ring::{DEGREE, LIMBS, SmallRing},
+    ring::{DEGREE, LIMBS, SmallRing, Width},
 };
 use crate::he::{
     error::HeError,
-    ring::{arith::invmod, buffer::Buffer, context::RnsContext, key_switch::lb, parallel, simd},
+    ring::{
+        arith::{invmod, mulmod},
+        buffer::Buffer,
+        context::RnsContext,
+        key_switch::lb,
+        parallel, simd,
+    },
 };
 use std::sync::Arc;
 
@@ -26,22 +32,28 @@ fn check(operation: &'static str, ring: &SmallRing, large: &RnsContext, limbs: u
     Ok(())
 }
 
-/// A polynomial divided by q1 and rounded: coefficients modulo q0.
+/// A polynomial divided by q1 and rounded: coefficients modulo q0. A narrow one is multiplied by q0 before, so that its phase
+/// becomes the same fraction of q0 that it was of q1.
 fn rescaled(x: &SmallCiphertext, which: usize, out: &mut [u64]) {
     let context = &x.ring.context;
     let conversion = &context.resc[LIMBS];
     let (m0, m1) = (&context.m[0], &context.m[1]);
     let [mut digit, mut multiple, mut rest, mut low] = std::array::from_fn(|_| Buffer::new(DEGREE));
     context.inv_to(1, x.limbs(1)[which], &mut digit);
-    simd::mulc_in(&mut digit, conversion.y[0], m1.md);
+    let factor = if x.width == Width::Full { 1 } else { m0.p % m1.p };
+    simd::mulc_in(&mut digit, mulmod(conversion.y[0], factor, m1.p), m1.md);
     simd::round(&[&digit], &conversion.inv, &mut multiple);
     simd::bconv(&[&digit], &multiple, &conversion.c[0], m0.md, &mut rest);
-    context.inv_to(0, x.limbs(0)[which], &mut low);
-    simd::mulc_in(&mut low, m0.mont(invmod(DEGREE as u64, m0.p)), m0.md);
+    if x.width == Width::Full {
+        context.inv_to(0, x.limbs(0)[which], &mut low);
+        simd::mulc_in(&mut low, m0.mont(invmod(DEGREE as u64, m0.p)), m0.md);
+    } else {
+        low.fill(0);
+    }
     simd::subc(&low, &rest, conversion.sinv[0], m0.md, out);
 }
 
-/// Divides up to eight ciphertexts by q1 and interleaves them into one of the large ring, modulo q0: what a bootstrap reads.
+/// Divides up to eight ciphertexts, of any width, down to q0 and interleaves them into one of the large ring, modulo q0: what a bootstrap reads.
 /// Coefficient j of ring i becomes coefficient 8·j + i. Adds [`super::noise::rescale_error`].
 ///
 /// # Errors
@@ -102,7 +114,7 @@ pub fn extract(
         large.inv_to(i, lb(from, i, large.n), to);
         simd::mulc_in(to, m.mont(invmod(large.n as u64, m.p)), m.md);
     });
-    let mut rings: Vec<_> = (0..RINGS).map(|_| SmallCiphertext::unwritten(ring)).collect();
+    let mut rings: Vec<_> = (0..RINGS).map(|_| SmallCiphertext::unwritten(ring, Width::Full)).collect();
     parallel::run(rings.iter_mut().enumerate().collect(), |(r, small): (usize, &mut SmallCiphertext)| {
         for (to, limbs) in small.polynomials.iter_mut().zip(&coefficients) {
             for (i, from) in limbs.iter().enumerate() {

@@ -7,7 +7,7 @@ use super::{
     ciphertext::{SmallCiphertext, Sum, halvings},
     keys::SmallKeys,
     program::{Merge, Program, Shifted, Step, Value},
-    ring::{DEGREE, LIMBS, merge_element},
+    ring::{DEGREE, Width, merge_element},
     switch::{Switched, Switcher, Turned},
 };
 use crate::he::{
@@ -45,6 +45,7 @@ enum Task {
 
 struct Run<'a, 's> {
     keys: &'a SmallKeys,
+    width: Width,
     program: &'a Program,
     source: &'a (dyn Fn(usize) -> Result<Cow<'s, SmallCiphertext>, HeError> + Sync),
     /// Sources, then the results of each step from `first[step]`.
@@ -68,7 +69,8 @@ impl SmallKeys {
         program: &Program,
         sources: &[SmallCiphertext],
     ) -> Result<Vec<SmallCiphertext>, HeError> {
-        self.execute_with(program, &|i| {
+        let width = sources.first().map_or(Width::Full, SmallCiphertext::width);
+        self.execute_with(program, width, &|i| {
             let count = || HeError::Count {
                 operation: "route",
                 what: "sources",
@@ -79,16 +81,18 @@ impl SmallKeys {
         })
     }
 
-    /// Makes the targets of a program from sources that are made when they are needed, each once; on the current rayon pool.
+    /// Makes the targets of a program from sources of one width that are made when they are needed, each once; on the current
+    /// rayon pool.
     ///
     /// # Errors
-    /// A source cannot be made, or has another ring; a step reads what no earlier step made.
+    /// A source cannot be made, or has another ring or width; a step reads what no earlier step made.
     pub fn execute_with<'s>(
         &self,
         program: &Program,
+        width: Width,
         source: &(dyn Fn(usize) -> Result<Cow<'s, SmallCiphertext>, HeError> + Sync),
     ) -> Result<Vec<SmallCiphertext>, HeError> {
-        let run = Run::new(self, program, source)?;
+        let run = Run::new(self, program, width, source)?;
         rayon::scope(|scope| {
             // The last that is spawned is the first to run.
             let ready = |task: &Task| run.missing_of(*task).is_none_or(|m| m.load(Ordering::Acquire) == 0);
@@ -119,6 +123,7 @@ impl<'a, 's> Run<'a, 's> {
     fn new(
         keys: &'a SmallKeys,
         program: &'a Program,
+        width: Width,
         source: &'a (dyn Fn(usize) -> Result<Cow<'s, SmallCiphertext>, HeError> + Sync),
     ) -> Result<Self, HeError> {
         let sources = program.sources();
@@ -131,6 +136,7 @@ impl<'a, 's> Run<'a, 's> {
         let (steps, outputs) = (program.steps.len(), program.outputs.len());
         let mut run = Run {
             keys,
+            width,
             program,
             source,
             slots: (0..slots).map(|_| Mutex::default()).collect(),
@@ -232,6 +238,7 @@ impl<'a, 's> Run<'a, 's> {
             Task::Source(slot) => {
                 let made = (self.source)(self.sources[slot])?;
                 made.check_ring("route", &self.keys.ring)?;
+                made.check_width("route", self.width)?;
                 self.put(slot, made);
                 Ok(Some(slot))
             }
@@ -247,7 +254,7 @@ impl<'a, 's> Run<'a, 's> {
             }
             Task::Output(i) => {
                 let made = match self.program.outputs[i] {
-                    None => SmallCiphertext::zero(&self.keys.ring),
+                    None => SmallCiphertext::zero(&self.keys.ring, self.width),
                     Some(output) => self.output(output)?,
                 };
                 *lock(&self.outputs[i]) = Some(made);
@@ -280,7 +287,7 @@ impl<'a, 's> Run<'a, 's> {
         let read = |t: &Shifted| Ok((self.take(t.value)?, halvings(t.value), t.shift));
         let taken: Vec<_> = terms.iter().map(read).collect::<Result<_, HeError>>()?;
         let terms: Vec<_> = taken.iter().map(|(x, halvings, shift)| (&***x, *halvings, *shift)).collect();
-        let mut sum = SmallCiphertext::unwritten(&self.keys.ring);
+        let mut sum = SmallCiphertext::unwritten(&self.keys.ring, self.width);
         Sum::new(&self.keys.ring).write(&terms, &mut sum);
         Ok(sum)
     }
@@ -304,7 +311,7 @@ impl<'a, 's> Run<'a, 's> {
         let difference = match &odd {
             None if even_halvings == 0 => None,
             None => {
-                let mut halved = SmallCiphertext::unwritten(ring);
+                let mut halved = SmallCiphertext::unwritten(ring, self.width);
                 Sum::new(ring).write(&[(&even, even_halvings, 0)], &mut halved);
                 Some(halved)
             }
@@ -312,20 +319,19 @@ impl<'a, 's> Run<'a, 's> {
         };
         let source: &SmallCiphertext = difference.as_ref().unwrap_or(&even);
         let switched = Switched {
-            mask: &source.polynomials[1],
-            add: [Some(&source.polynomials[0]), None],
-            is_product: false,
+            ciphertext: source,
             automorphism: ring.context.perms.get(&merge_element(merge.level)),
         };
         // even + odd is even twice less the difference.
         let pair = [(&**even, 2, even_halvings), (source, -1, 0)];
         let alone = [(source, 1, 0)];
         let terms: &[_] = if odd.is_some() { &pair } else { &alone };
-        let mut made: Vec<_> = merge.turns.iter().map(|_| SmallCiphertext::unwritten(ring)).collect();
+        let mut made: Vec<_> =
+            merge.turns.iter().map(|_| SmallCiphertext::unwritten(ring, self.width)).collect();
         let turned = |&t: &u32| Turned { shift: t.wrapping_mul(DEGREE as u32 >> merge.level), terms };
         let mut results: Vec<_> = merge.turns.iter().map(turned).zip(made.iter_mut()).collect();
         let key = &self.keys.merges[merge.level as usize];
-        Switcher::new(ring).switch_turned(key, &switched, &mut results);
+        Switcher::new(ring, self.width).switch_turned(key, &switched, &mut results);
         Ok(made)
     }
 
@@ -338,9 +344,9 @@ impl<'a, 's> Run<'a, 's> {
         place: Shifted,
     ) -> SmallCiphertext {
         let ring = &self.keys.ring;
-        let mut difference = SmallCiphertext::unwritten(ring);
+        let mut difference = SmallCiphertext::unwritten(ring, self.width);
         let (mut monomial, mut junk) = (Buffer::new(DEGREE), Buffer::new(DEGREE));
-        for i in 0..LIMBS {
+        for i in self.width.limbs() {
             let m = &ring.context.m[i];
             let factor = mulmod(m.p - 1, ring.halved(i, halvings(place.value)), m.p);
             ring.monomial(i, place.shift, factor, &mut monomial);

@@ -1,8 +1,8 @@
 //! The server's keys of the small ring, and what it computes with them: products, automorphisms, routes.
 
 use super::{
-    ciphertext::{SmallCiphertext, limb_mut},
-    ring::{DEGREE, KEY_LIMBS, LIMBS, REVERSE, SmallRing, add_in, merge_element},
+    ciphertext::SmallCiphertext,
+    ring::{DEGREE, KEY_LIMBS, LIMBS, REVERSE, SmallRing, merge_element},
     switch::{Switched, Switcher},
 };
 use crate::he::{
@@ -65,11 +65,6 @@ impl std::fmt::Debug for SmallKeys {
     }
 }
 
-/// Words of a limb that are worked on at a time: three polynomials of them stay in the first-level cache.
-const CHUNK: usize = 512;
-/// Products before one Montgomery reduction.
-const LAZY: usize = 4;
-
 impl SmallKeys {
     /// The ring.
     pub fn ring(&self) -> &Arc<SmallRing> {
@@ -86,74 +81,16 @@ impl SmallKeys {
         [&self.relinearisation].into_iter().chain(&self.merges).chain([&self.reverse])
     }
 
-    /// The sum of products of ciphertexts, relinearised once and not rescaled: noise as [`super::noise::product_units`].
-    ///
-    /// # Errors
-    /// No product, or a ciphertext of another ring.
-    pub fn product_sum(
-        &self,
-        products: &[(&SmallCiphertext, &SmallCiphertext)],
-    ) -> Result<SmallCiphertext, HeError> {
-        const DOING: &str = "product";
-        if products.is_empty() {
-            return Err(HeError::Count { operation: DOING, what: "products", got: 0, expected: 1 });
-        }
-        for (a, b) in products {
-            a.check_ring(DOING, &self.ring)?;
-            b.check_ring(DOING, &self.ring)?;
-        }
-        let [d0, d1, d2] = self.tensor(products);
-        let mut sum = SmallCiphertext::unwritten(&self.ring);
-        let switched =
-            Switched { mask: &d2, add: [Some(&d0), Some(&d1)], is_product: true, automorphism: None };
-        Switcher::new(&self.ring).switch(&self.relinearisation, &switched, &mut sum);
-        Ok(sum)
-    }
-
-    /// Σ (a0·b0, a0·b1 + a1·b0, a1·b1), with the factor 1/R.
-    fn tensor(&self, products: &[(&SmallCiphertext, &SmallCiphertext)]) -> [Buffer; 3] {
-        let mut sums: [Buffer; 3] = std::array::from_fn(|_| Buffer::new(LIMBS * DEGREE));
-        let mut parts: [Buffer; 3] = std::array::from_fn(|_| Buffer::new(CHUNK));
-        let empty: [&[u64]; 2] = [&[], &[]];
-        for i in 0..LIMBS {
-            let m = &self.ring.context.m[i];
-            for c in (0..DEGREE).step_by(CHUNK) {
-                for (g, group) in products.chunks(LAZY).enumerate() {
-                    let mut lazy = [(empty, empty); LAZY];
-                    for (pair, (a, b)) in lazy.iter_mut().zip(group) {
-                        *pair = (a.limbs(i).map(|x| &x[c..c + CHUNK]), b.limbs(i).map(|x| &x[c..c + CHUNK]));
-                    }
-                    let sum = simd::Sum { prods: &lazy[..group.len()], lins: &[], cst: [0; 2], dbl: false };
-                    let [s0, s1, s2] = sums.each_mut().map(|s| &mut limb_mut(s, i)[c..c + CHUNK]);
-                    if g == 0 {
-                        simd::sum(&sum, m.md, s0, s1, s2);
-                        continue;
-                    }
-                    let [p0, p1, p2] = &mut parts;
-                    simd::sum(&sum, m.md, p0, p1, p2);
-                    for (s, p) in [(s0, p0), (s1, p1), (s2, p2)] {
-                        add_in(s, p, m.p);
-                    }
-                }
-            }
-        }
-        sums
-    }
-
     /// X → X^(−1): coefficient j goes to −j, that is with a minus to N − j. One key switch.
     ///
     /// # Errors
     /// The ciphertext has another ring.
     pub fn reverse(&self, x: &SmallCiphertext) -> Result<SmallCiphertext, HeError> {
         x.check_ring("reversal", &self.ring)?;
-        let mut reversed = SmallCiphertext::unwritten(&self.ring);
-        let switched = Switched {
-            mask: &x.polynomials[1],
-            add: [Some(&x.polynomials[0]), None],
-            is_product: false,
-            automorphism: self.ring.context.perms.get(&REVERSE),
-        };
-        Switcher::new(&self.ring).switch(&self.reverse, &switched, &mut reversed);
+        let mut reversed = SmallCiphertext::unwritten(&self.ring, x.width);
+        let automorphism = self.ring.context.perms.get(&REVERSE);
+        let switched = Switched { ciphertext: x, automorphism };
+        Switcher::new(&self.ring, x.width).switch(&self.reverse, &switched, &mut reversed);
         Ok(reversed)
     }
 
@@ -166,7 +103,8 @@ impl SmallKeys {
             off.push(size);
             size += 2 * LIMBS * DEGREE * limb.w;
         }
-        let mut data = vec![0u8; size + 64];
+        // One digit is also read alone, from an offset: kernels load whole registers beyond it.
+        let mut data = vec![0u8; size + 256];
         let mut masks = super::uniform::Expander::new(seed);
         let mut mask = Buffer::new(DEGREE);
         for (d, body) in bodies.iter().enumerate() {

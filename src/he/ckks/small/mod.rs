@@ -20,6 +20,8 @@ mod execute;
 #[cfg(feature = "server")]
 mod keys;
 #[cfg(feature = "server")]
+mod product;
+#[cfg(feature = "server")]
 mod ring;
 #[cfg(feature = "server")]
 mod seeded;
@@ -37,7 +39,7 @@ pub use {
     ciphertext::SmallCiphertext,
     embed::{embed, extract},
     keys::SmallKeys,
-    ring::{DEGREE, SmallRing},
+    ring::{DEGREE, SmallRing, Width},
     seeded::SeededCiphertext,
 };
 

@@ -52,6 +52,18 @@ pub fn product_units(profile: &RingProfile, products: &[(Factor, Factor)]) -> f6
     (variance + switch_units(profile).powi(2)).sqrt()
 }
 
+/// A sum of products that is divided by q0 with its relinearisation, as a fraction of the torus: the rounding of the part under
+/// s², whose coefficients have variance 8/9·N (each pair of its factors comes twice), and of both others.
+pub fn narrow_error(profile: &RingProfile) -> f64 {
+    let square = DEGREE * DEGREE * 8.0 / 9.0 / 12.0;
+    (square + 2.0 * rounding_variance()).sqrt() / profile.primes[1] as f64
+}
+
+/// What a route of so many levels adds to narrow ciphertexts, as a fraction of the torus.
+pub fn narrow_route_error(profile: &RingProfile, depth: u32) -> f64 {
+    route_units(profile, depth) / profile.primes[1] as f64
+}
+
 /// The division by q1 on the way into the large ring, as a fraction of the torus.
 pub fn rescale_error(profile: &RingProfile) -> f64 {
     rounding_variance().sqrt() / profile.primes[0] as f64

@@ -7,7 +7,10 @@ use crate::he::ring::{
     context::RnsContext,
     simd,
 };
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 /// Coefficients of a polynomial of the small ring.
 pub const DEGREE: usize = 1 << SMALL_LOG_DEGREE;
@@ -15,6 +18,30 @@ pub const DEGREE: usize = 1 << SMALL_LOG_DEGREE;
 pub(crate) const LIMBS: usize = 2;
 /// Primes of a key: those of a ciphertext, then the special one.
 pub(crate) const KEY_LIMBS: usize = LIMBS + 1;
+
+/// The modulus of a ciphertext.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// q0·q1, about 2^62: operands, sums of products, masters.
+    Full,
+    /// q1 alone, about 2^36: what is only routed to a bootstrap, at half the cost.
+    Narrow,
+}
+
+impl Width {
+    /// The limbs that a ciphertext has.
+    pub(crate) fn limbs(self) -> Range<usize> {
+        match self {
+            Width::Full => 0..LIMBS,
+            Width::Narrow => LIMBS - 1..LIMBS,
+        }
+    }
+
+    /// Primes that could still be divided away.
+    pub(crate) fn level(self) -> usize {
+        self.limbs().len() - 1
+    }
+}
 
 /// Rings that were made: one for each (q0, q1, p).
 static RINGS: Mutex<Vec<Arc<SmallRing>>> = Mutex::new(Vec::new());

@@ -2,7 +2,7 @@
 
 use super::{
     ciphertext::{SmallCiphertext, limb_mut},
-    ring::{DEGREE, LIMBS, SmallRing},
+    ring::{DEGREE, LIMBS, SmallRing, Width},
     uniform::Expander,
 };
 use crate::he::ring::buffer::Buffer;
@@ -36,6 +36,10 @@ impl SeededCiphertext {
         for i in 0..LIMBS {
             masks.fill(self.ring.context.m[i].p, limb_mut(&mut mask, i));
         }
-        SmallCiphertext { ring: self.ring.clone(), polynomials: [self.body.clone(), mask] }
+        SmallCiphertext {
+            ring: self.ring.clone(),
+            width: Width::Full,
+            polynomials: [self.body.clone(), mask],
+        }
     }
 }

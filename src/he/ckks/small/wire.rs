@@ -4,7 +4,7 @@
 use super::{
     ciphertext::{SmallCiphertext, limb_mut},
     keys::{KeyKind, SmallKeys, SwitchingKey},
-    ring::{DEGREE, KEY_LIMBS, LIMBS, SmallRing},
+    ring::{DEGREE, KEY_LIMBS, LIMBS, SmallRing, Width},
     seeded::SeededCiphertext,
 };
 use crate::he::{error::HeError, ring::buffer::Buffer};
@@ -25,6 +25,7 @@ enum Kind {
     Ciphertext = 0x51,
     Seeded = 0x52,
     Keys = 0x53,
+    Narrow = 0x54,
 }
 
 impl Kind {
@@ -33,6 +34,7 @@ impl Kind {
             Kind::Ciphertext => "a ciphertext of the small ring",
             Kind::Seeded => "a fresh ciphertext of the small ring",
             Kind::Keys => "keys of the small ring",
+            Kind::Narrow => "a narrow ciphertext of the small ring",
         }
     }
 }
@@ -126,8 +128,8 @@ fn unpack(bytes: &[u8], p: u64, out: &mut [u64]) -> bool {
 }
 
 /// The limbs of one polynomial.
-fn pack_polynomial(ring: &SmallRing, polynomial: &[u64], out: &mut Vec<u8>) {
-    for (limb, m) in polynomial.chunks_exact(DEGREE).zip(&ring.context.m) {
+fn pack_polynomial(ring: &SmallRing, width: Width, polynomial: &[u64], out: &mut Vec<u8>) {
+    for (limb, m) in polynomial.chunks_exact(DEGREE).zip(&ring.context.m[width.limbs()]) {
         pack(limb, m.p, out);
     }
 }
@@ -135,12 +137,12 @@ fn pack_polynomial(ring: &SmallRing, polynomial: &[u64], out: &mut Vec<u8>) {
 /// The limbs of one polynomial, and what follows them.
 fn unpack_polynomial<'b>(
     ring: &SmallRing,
-    kind: Kind,
+    (kind, width): (Kind, Width),
     mut bytes: &'b [u8],
     polynomial: &mut [u64],
 ) -> Result<&'b [u8], HeError> {
-    for i in 0..LIMBS {
-        let p = ring.context.m[i].p;
+    for (i, m) in ring.context.m[width.limbs()].iter().enumerate() {
+        let p = m.p;
         let Some((limb, rest)) = bytes.split_at_checked(limb_bytes(p)) else {
             return malformed(kind, "it ends too early");
         };
@@ -161,33 +163,40 @@ fn body(ring: &SmallRing, kind: Kind, bytes: &[u8], expected: usize) -> Result<(
 }
 
 /// Bytes of one polynomial of a ciphertext.
-fn polynomial_bytes(ring: &SmallRing) -> usize {
-    ring.context.m[..LIMBS].iter().map(|m| limb_bytes(m.p)).sum()
+fn polynomial_bytes(ring: &SmallRing, width: Width) -> usize {
+    ring.context.m[width.limbs()].iter().map(|m| limb_bytes(m.p)).sum()
 }
 
 impl SmallCiphertext {
-    /// The ciphertext as bytes: about 64 KB.
+    /// The ciphertext as bytes: 64 KB, or 37 KB if it is narrow.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = header(&self.ring, Kind::Ciphertext).to_vec();
+        let mut bytes = header(&self.ring, kind_of(self.width)).to_vec();
         for polynomial in &self.polynomials {
-            pack_polynomial(&self.ring, polynomial, &mut bytes);
+            pack_polynomial(&self.ring, self.width, polynomial, &mut bytes);
         }
         bytes
     }
 
-    /// Reads what [`SmallCiphertext::to_bytes`] wrote.
+    /// Reads what [`SmallCiphertext::to_bytes`] wrote of a ciphertext of this width.
     ///
     /// # Errors
     /// Bytes of something else, of another version, of other primes, or damaged.
-    pub fn from_bytes(ring: &Arc<SmallRing>, bytes: &[u8]) -> Result<Self, HeError> {
-        let kind = Kind::Ciphertext;
-        body(ring, kind, bytes, 2 * polynomial_bytes(ring))?;
-        let mut read = SmallCiphertext::unwritten(ring);
+    pub fn from_bytes(ring: &Arc<SmallRing>, width: Width, bytes: &[u8]) -> Result<Self, HeError> {
+        let kind = kind_of(width);
+        body(ring, kind, bytes, 2 * polynomial_bytes(ring, width))?;
+        let mut read = SmallCiphertext::unwritten(ring, width);
         let mut rest = &bytes[HEADER..];
         for polynomial in &mut read.polynomials {
-            rest = unpack_polynomial(ring, kind, rest, polynomial)?;
+            rest = unpack_polynomial(ring, (kind, width), rest, polynomial)?;
         }
         Ok(read)
+    }
+}
+
+fn kind_of(width: Width) -> Kind {
+    match width {
+        Width::Full => Kind::Ciphertext,
+        Width::Narrow => Kind::Narrow,
     }
 }
 
@@ -196,7 +205,7 @@ impl SeededCiphertext {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = header(&self.ring, Kind::Seeded).to_vec();
         bytes.extend(self.seed);
-        pack_polynomial(&self.ring, &self.body, &mut bytes);
+        pack_polynomial(&self.ring, Width::Full, &self.body, &mut bytes);
         bytes
     }
 
@@ -206,11 +215,11 @@ impl SeededCiphertext {
     /// Bytes of something else, of another version, of other primes, or damaged.
     pub fn from_bytes(ring: &Arc<SmallRing>, bytes: &[u8]) -> Result<Self, HeError> {
         let kind = Kind::Seeded;
-        body(ring, kind, bytes, SEED + polynomial_bytes(ring))?;
+        body(ring, kind, bytes, SEED + polynomial_bytes(ring, Width::Full))?;
         let mut seed = [0; SEED];
         seed.copy_from_slice(&bytes[HEADER..HEADER + SEED]);
         let mut read = Buffer::new(LIMBS * DEGREE);
-        unpack_polynomial(ring, kind, &bytes[HEADER + SEED..], &mut read)?;
+        unpack_polynomial(ring, (kind, Width::Full), &bytes[HEADER + SEED..], &mut read)?;
         Ok(SeededCiphertext { ring: ring.clone(), seed, body: read })
     }
 }

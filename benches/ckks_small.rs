@@ -1,0 +1,146 @@
+//! Unit costs of the small ring: `cargo bench --bench ckks_small`.
+
+use divan::{Bencher, counter::ItemsCount};
+use hesn::{
+    he::ckks::{
+        params::RING_PROFILES,
+        secret::RingSecret,
+        small::{DEGREE, SmallCiphertext, SmallKeys, SmallRing, SmallSecret, embed, extract},
+    },
+    he::ring::context::RnsContext,
+    plan::route::{Target, Wanted, route},
+};
+use std::sync::{Arc, LazyLock};
+
+fn main() {
+    divan::main();
+}
+
+struct Bench {
+    ring: Arc<SmallRing>,
+    secret: SmallSecret,
+    keys: SmallKeys,
+    large: RnsContext,
+    sources: Vec<SmallCiphertext>,
+}
+
+static BENCH: LazyLock<Bench> = LazyLock::new(|| {
+    let profile = &RING_PROFILES[2];
+    let ring = SmallRing::of(profile);
+    let secret = RingSecret::generate().expect("the system gives randomness");
+    let secret = SmallSecret::new(&ring, &secret).expect("a secret of this ring");
+    let values: Vec<i64> = (0..DEGREE as i64).collect();
+    Bench {
+        keys: secret.server_keys().expect("the system gives randomness"),
+        large: RnsContext::new(15, &profile.primes[..2], &profile.special_primes[..1], 2),
+        sources: (0..128).map(|_| secret.encrypt(&values).expect("fits the ring").expand()).collect(),
+        ring,
+        secret,
+    }
+});
+
+fn pool(threads: usize) -> rayon::ThreadPool {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads")
+}
+
+fn wanted(source: usize, from: usize, to: usize) -> Wanted {
+    Wanted { source, from: from as u32, to: to as u32, negate: false }
+}
+
+#[divan::bench]
+fn encrypt(bencher: Bencher) {
+    let b = &*BENCH;
+    bencher.bench(|| b.secret.encrypt(&[1, 2, 3]));
+}
+
+/// A sum of so many products with one relinearisation.
+#[divan::bench(args = [1, 4, 32])]
+fn product_sum(bencher: Bencher, terms: usize) {
+    let b = &*BENCH;
+    let terms: Vec<_> = (0..terms).map(|i| (&b.sources[i], &b.sources[i + 1])).collect();
+    bencher.counter(ItemsCount::new(terms.len())).bench(|| b.keys.product_sum(&terms));
+}
+
+#[divan::bench]
+fn reverse(bencher: Bencher) {
+    let b = &*BENCH;
+    bencher.bench(|| b.keys.reverse(&b.sources[0]));
+}
+
+#[divan::bench]
+fn shift(bencher: Bencher) {
+    let b = &*BENCH;
+    bencher.bench(|| b.sources[0].shift(7));
+}
+
+/// A tree that merges 128 ciphertexts; items are key switches. Zero stands for all cores.
+#[divan::bench(args = [1, 0])]
+fn merge_128(bencher: Bencher, threads: usize) {
+    let b = &*BENCH;
+    let all = (0..DEGREE).map(|i| wanted(i % 128, i / 128 * 128, i)).collect();
+    let program = route(DEGREE, &[Target { wanted: all, clean: true }], &|_, _| true).expect("valid places");
+    let pool = pool(threads);
+    bencher
+        .counter(ItemsCount::new(program.switches()))
+        .bench(|| pool.install(|| b.keys.execute(&program, &b.sources)));
+}
+
+/// Takes one ciphertext of interleaved values apart into 128; items are key switches.
+#[divan::bench(args = [1, 0])]
+fn split_128(bencher: Bencher, threads: usize) {
+    let b = &*BENCH;
+    let part = |p| Target { wanted: (0..32).map(|i| wanted(0, 128 * i + p, 128 * i)).collect(), clean: true };
+    let program = route(DEGREE, &(0..128).map(part).collect::<Vec<_>>(), &|_, _| true).expect("valid places");
+    let pool = pool(threads);
+    bencher
+        .counter(ItemsCount::new(program.switches()))
+        .bench(|| pool.install(|| b.keys.execute(&program, &b.sources)));
+}
+
+/// Any 4096 coefficients of eight ciphertexts: 4095 key switches.
+#[divan::bench(args = [1, 0], sample_count = 3, sample_size = 1)]
+fn pack_4096(bencher: Bencher, threads: usize) {
+    let b = &*BENCH;
+    let all = (0..DEGREE).map(|i| wanted(i * i % 8, i * 37 % DEGREE, i * 1021 % DEGREE)).collect();
+    let program = route(DEGREE, &[Target { wanted: all, clean: false }], &|_, _| true).expect("valid places");
+    let pool = pool(threads);
+    bencher.counter(ItemsCount::new(DEGREE)).bench(|| pool.install(|| b.keys.execute(&program, &b.sources)));
+}
+
+/// The planning of a merge of 32,768 values from 4096 ciphertexts into eight.
+#[divan::bench]
+fn route_32768(bencher: Bencher) {
+    let part = |t: usize| Target {
+        wanted: (0..DEGREE).map(|i| wanted(512 * t + i % 512, i / 512 * 512, i)).collect(),
+        clean: false,
+    };
+    let targets: Vec<_> = (0..8).map(part).collect();
+    bencher.bench(|| route(DEGREE, &targets, &|_, _| true));
+}
+
+#[divan::bench]
+fn embed_8(bencher: Bencher) {
+    let b = &*BENCH;
+    let rings = std::array::from_fn(|i| Some(&b.sources[i]));
+    bencher.bench(|| pool_of_one(|| embed(&b.large, rings)));
+}
+
+#[divan::bench]
+fn extract_8(bencher: Bencher) {
+    let b = &*BENCH;
+    let rings = std::array::from_fn(|i| Some(&b.sources[i]));
+    let mut whole = embed(&b.large, rings).expect("rings of one profile");
+    whole.c = [0, 1].map(|k| {
+        let mut limbs = hesn::he::ring::buffer::Buffer::new(2 * b.large.n);
+        limbs[..b.large.n].copy_from_slice(&whole.c[k]);
+        limbs[b.large.n..].copy_from_slice(&whole.c[k]);
+        limbs
+    });
+    whole.l = 2;
+    bencher.bench(|| pool_of_one(|| extract(&b.ring, &b.large, &whole)));
+}
+
+fn pool_of_one<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    static POOL: LazyLock<rayon::ThreadPool> = LazyLock::new(|| pool(1));
+    POOL.install(f)
+}
