@@ -244,6 +244,11 @@ fn masks_hide_and_negate_at_every_degree() {
         assert!(error < bound.exp2(), "2^{:.2}", error.log2());
     }
     assert!(mask.bytes() > 0 && all.bytes() == 0);
+    // An equal mask is folded once.
+    let bytes = b.transform_bytes();
+    let equal = Mask::new(weights.clone()).unwrap();
+    b.close(&[vec![(&deep_slots, &equal)]]).unwrap();
+    assert_eq!(b.transform_bytes(), bytes);
 }
 
 #[test]
