@@ -3,7 +3,7 @@
 use super::{
     keys::{KeyId, KeyShape, PADDING},
     params::{self, LOG_DEGREE, RingProfile},
-    stages::{BOTTOM, Class, Factor, Stages, TO_SLOTS_PRIMES, rotations, steps},
+    stages::{BOTTOM, Class, Stages, TO_SLOTS_PRIMES, rotations, steps},
 };
 use crate::he::{error::HeError, ring::context::RnsContext};
 use std::collections::BTreeMap;
@@ -57,10 +57,11 @@ impl Circuit {
         (2 * wire + PADDING * keys.len(), wire)
     }
 
-    /// Bytes of the matrices of both transforms.
+    /// Bytes of the matrices of both transforms: what [`RingProfile::transform_bytes`] says.
+    #[cfg(test)]
     pub(crate) fn transform_bytes(&self) -> usize {
         let context = &self.context;
-        let bytes = |factor: &Factor| {
+        let bytes = |factor: &super::stages::Factor| {
             let residues: usize = context.limbs(factor.level).iter().map(|&i| context.m[i].w).sum();
             rotations(context.n / 2, &factor.lengths).len() * residues * context.n + PADDING
         };
