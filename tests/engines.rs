@@ -108,7 +108,7 @@ fn logistic_regression_learns_encrypted_as_simulated() {
     let batch = Batch { index: 0, size: batch, features: &features, labels: &labels, arguments: None };
 
     let initial = vec![vec![0.0; 6]];
-    let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1);
+    let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1).unwrap();
     let client = Client::new(schedule.parameters.tfhe().unwrap()).unwrap();
     let keys = client.server_keys(&schedule, &|_, _| ()).unwrap();
     let encrypted = client.encrypt(&schedule, &batch).unwrap();
@@ -144,7 +144,7 @@ fn encrypted_computes_what_simulate_predicts(schedule: &Schedule, batch: &Batch<
     let state = server.run(&encrypted, &Unwatched).unwrap();
     // Two runs of the simulator differ as much as a run of it and the encrypted one may.
     let traces: Vec<_> = (0..9)
-        .map(|seed| SimulateEngine::new(schedule, initial.clone(), seed).trace(batch).unwrap())
+        .map(|seed| SimulateEngine::new(schedule, initial.clone(), seed).unwrap().trace(batch).unwrap())
         .collect();
     let rms = |a: &[i64], b: &[i64]| {
         let t = schedule.modulus() as i64;

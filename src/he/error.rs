@@ -1,6 +1,6 @@
 //! What can go wrong in the kernels.
 
-use super::params::GateError;
+use super::{ckks::params::RingGateError, params::GateError};
 use thiserror::Error;
 
 /// An error of the homomorphic kernels. Messages state both values where two disagree.
@@ -9,6 +9,9 @@ pub enum HeError {
     /// The parameters are refused.
     #[error(transparent)]
     Gate(#[from] GateError),
+    /// The parameters of the ring engine are refused.
+    #[error(transparent)]
+    RingGate(#[from] RingGateError),
     /// Two ciphertexts of an addition have different levels.
     #[error(
         "{operation}: the operands have levels {left} and {right}; switch the higher one down to the lower level \
@@ -140,6 +143,20 @@ pub enum HeError {
     /// Bytes that are no ciphertext of this version and these parameters.
     #[error("malformed ciphertext: {0}")]
     Malformed(String),
+    /// Bytes that are no evaluation keys of this version and its profiles.
+    #[error("malformed evaluation keys: {0}; make them again with this version")]
+    MalformedKeys(String),
+    /// Evaluation keys could not be written.
+    #[error("writing the evaluation keys failed: {0}")]
+    KeyOutput(String),
+    /// A function's values in slots cannot be used so.
+    #[error("{operation}: {reason}")]
+    Slots {
+        /// The operation.
+        operation: &'static str,
+        /// What does not fit, and how to mend it.
+        reason: String,
+    },
     /// A library refused an operation that was checked beforehand.
     #[error("{operation}: the library reports: {message}")]
     Library {

@@ -3,17 +3,28 @@
 use crate::graph::elements;
 use crate::plan::layout::Layout;
 use crate::plan::lower::AtomKind;
+use crate::plan::parameters::Parameters;
 use crate::plan::schedule::{Operand, Schedule};
 
 use super::{Batch, mapped};
 
-/// A value modulo t, in [-t/2, t/2).
+/// A value modulo t or q0·q1, next to zero.
 pub fn centred(schedule: &Schedule, value: i64) -> i64 {
-    let shift = 64 - schedule.parameters.modulus_bits();
-    (value << shift) >> shift
+    match schedule.parameters {
+        Parameters::Tfhe(profile) => {
+            let shift = 64 - profile.ring.plaintext_bits;
+            (value << shift) >> shift
+        }
+        Parameters::Ckks(profile) => {
+            // Odd, below 2^62.
+            let modulus = (profile.primes[0] * profile.primes[1]).cast_signed();
+            let value = value.rem_euclid(modulus);
+            if value > modulus / 2 { value - modulus } else { value }
+        }
+    }
 }
 
-/// What is public in an element of an operand, in units of t: constants and the initial weights. The server adds it,
+/// What is public in an element of an operand, in units: constants and the initial weights. The server adds it,
 /// except where the client encrypts the operand.
 pub fn public_part(schedule: &Schedule, operand: &Operand, initial: &[Vec<f32>], element: usize) -> i64 {
     let mut value = operand.form.constant.get(element);
@@ -37,10 +48,14 @@ pub fn fresh_part(schedule: &Schedule, operand: &Operand, batch: &Batch<'_>) -> 
         for element in 0..size {
             let mut value = 0.0;
             for term in &operand.form.terms {
-                if let AtomKind::Fresh(node) = schedule.atoms[term.atom.0 as usize].kind
-                    && let Some(index) = mapped(&term.map, element)
-                {
-                    value += operand.amplitude * term.coefficient * batch.fresh(node, sample, index);
+                let Some(index) = mapped(&term.map, element) else { continue };
+                let units = operand.amplitude * term.coefficient;
+                match schedule.atoms[term.atom.0 as usize].kind {
+                    AtomKind::Fresh(node) => value += units * batch.fresh(node, sample, index),
+                    kind @ AtomKind::Label(_) if schedule.parameters.is_fresh(kind) => {
+                        value += units * f64::from(batch.label(sample, index));
+                    }
+                    _ => {}
                 }
             }
             out.push(centred(schedule, value.round() as i64));
@@ -80,12 +95,13 @@ pub fn read_back(degree: usize, layout: &Layout, polynomials: &[Vec<i64>], sampl
     out
 }
 
-/// Fractions of the torus of a batch's labels, sample after sample, at the schedule's amplitude.
+/// Fractions of the torus of a batch's labels, sample after sample, at the schedule's amplitude; none where they are part
+/// of operands.
 pub fn labels(schedule: &Schedule, batch: &Batch<'_>) -> Vec<f64> {
     let size = schedule
         .atoms
         .iter()
-        .find(|atom| matches!(atom.kind, AtomKind::Label(_)))
+        .find(|atom| matches!(atom.kind, AtomKind::Label(_)) && !schedule.parameters.is_fresh(atom.kind))
         .map_or(0, |atom| elements(&atom.shape));
     let unit = schedule.label_amplitude / schedule.modulus();
     (0..batch.size)

@@ -8,6 +8,8 @@ pub mod encode;
 #[cfg(feature = "server")]
 pub mod encrypted;
 mod gemm;
+#[cfg(feature = "server")]
+pub mod ring;
 pub mod simulate;
 
 use std::collections::HashMap;

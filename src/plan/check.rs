@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
+use super::choice::families;
 use super::compile::Settings;
 use super::lower::RangeOf;
 use super::parameters::Parameters;
 use super::prepare::{Prepared, prepare_evaluation, prepare_function, prepare_training};
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId};
-use crate::typeck::levels::{self, LevelOptions, Typing};
+use crate::he::ckks::params::RING_PROFILES;
+use crate::typeck::levels::{self, Family, LevelOptions, Typing};
 use crate::typeck::ranges::{self, ArgumentSize, RangeOptions, Ranges};
 use crate::typeck::{LabelKind, Program, Task, TaskArgument, TrainTask};
 
@@ -32,14 +34,23 @@ impl RangeOf for Ranges {
 pub fn diagnose(program: &Program, settings: Settings) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for task in &program.tasks {
+        let function = |(graph, outputs): (Graph, Vec<NodeId>), arguments| {
+            any_family(&graph, settings, |family| {
+                check_function(&graph, &outputs, arguments, family, settings)
+            })
+        };
         let checked = match task {
-            Task::Train(task) => {
-                prepare_training(task).and_then(|prepared| check_training(&prepared, task, settings))
+            Task::Train(task) => prepare_training(task).and_then(|prepared| {
+                any_family(&prepared.step, settings, |family| {
+                    check_training(&prepared, task, family, settings)
+                })
+            }),
+            Task::Eval(task) => {
+                prepare_evaluation(task).and_then(|prepared| function(prepared, &task.arguments))
             }
-            Task::Eval(task) => prepare_evaluation(task)
-                .and_then(|(graph, outputs)| check_function(&graph, &outputs, &task.arguments, settings)),
-            Task::Function(task) => prepare_function(task)
-                .and_then(|(graph, outputs)| check_function(&graph, &outputs, &task.arguments, settings)),
+            Task::Function(task) => {
+                prepare_function(task).and_then(|prepared| function(prepared, &task.arguments))
+            }
         };
         let found = match checked {
             Ok(checked) => checked.ranges.warnings,
@@ -55,8 +66,36 @@ pub fn diagnose(program: &Program, settings: Settings) -> Vec<Diagnostic> {
     diagnostics
 }
 
-fn plaintext_bits(settings: Settings) -> u32 {
-    let usual = RangeOptions::default().plaintext_bits;
+/// What is found with the first engine that can run a graph; else what the first says.
+fn any_family(
+    graph: &Graph,
+    settings: Settings,
+    check: impl Fn(Family) -> Result<Checked, Vec<Diagnostic>>,
+) -> Result<Checked, Vec<Diagnostic>> {
+    let mut first = Ok(());
+    for family in families(graph, settings).0 {
+        match check(family) {
+            Ok(checked) => return Ok(checked),
+            Err(errors) => first = first.and(Err(errors)),
+        }
+    }
+    Err(first.err().unwrap_or_default())
+}
+
+fn level_options(training: bool, family: Family, settings: Settings) -> LevelOptions {
+    match family {
+        Family::Tfhe => LevelOptions::from_table(training, settings.parameters.map(Parameters::name)),
+        Family::Ckks => LevelOptions::ring(training),
+    }
+}
+
+fn plaintext_bits(family: Family, settings: Settings) -> u32 {
+    let usual = match family {
+        Family::Tfhe => RangeOptions::default().plaintext_bits,
+        Family::Ckks => {
+            RING_PROFILES.iter().map(|row| Parameters::Ckks(row).modulus_bits()).max().unwrap_or(0)
+        }
+    };
     settings.parameters.map_or(usual, Parameters::modulus_bits)
 }
 
@@ -64,10 +103,11 @@ fn plaintext_bits(settings: Settings) -> u32 {
 pub fn check_training(
     prepared: &Prepared,
     task: &TrainTask,
+    family: Family,
     settings: Settings,
 ) -> Result<Checked, Vec<Diagnostic>> {
     let (graph, gradients) = (&prepared.step, &prepared.gradients);
-    let options = LevelOptions::from_table(true, settings.parameters.map(Parameters::name));
+    let options = level_options(true, family, settings);
     let typing = levels::solve(graph, gradients, &options)?;
     if task.strict && !typing.alignments.is_empty() {
         return Err(typing.alignment_errors(graph));
@@ -81,7 +121,7 @@ pub fn check_training(
         },
         last: prepared.architecture.last.clone(),
         linear: prepared.architecture.linear,
-        plaintext_bits: plaintext_bits(settings),
+        plaintext_bits: plaintext_bits(family, settings),
         ..RangeOptions::default()
     };
     Ok(Checked { ranges: ranges::solve(graph, gradients, &options)?, typing })
@@ -92,9 +132,10 @@ pub fn check_function(
     graph: &Graph,
     outputs: &[NodeId],
     arguments: &[TaskArgument],
+    family: Family,
     settings: Settings,
 ) -> Result<Checked, Vec<Diagnostic>> {
-    let options = LevelOptions::from_table(false, settings.parameters.map(Parameters::name));
+    let options = level_options(false, family, settings);
     let typing = levels::solve(graph, outputs, &options)?;
     let sizes: HashMap<String, ArgumentSize> = arguments
         .iter()
@@ -105,7 +146,7 @@ pub fn check_function(
         .collect();
     let options = RangeOptions {
         arguments: sizes,
-        plaintext_bits: plaintext_bits(settings),
+        plaintext_bits: plaintext_bits(family, settings),
         ..RangeOptions::default()
     };
     Ok(Checked { ranges: ranges::solve(graph, outputs, &options)?, typing })

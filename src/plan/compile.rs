@@ -6,13 +6,15 @@ use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId};
 use crate::he::ckks::params::RING_PROFILES;
 use crate::he::params::PROFILES;
-use crate::typeck::levels::Typing;
+use crate::typeck::levels::{Family, Typing};
 use crate::typeck::{Batch, EvalTask, TaskArgument, TrainTask};
 
 use super::build::{Purpose, build};
 use super::check::{check_function, check_training, nominal_rms};
+use super::choice::{Candidate, Choice, choose};
+use super::functions::least_row;
 use super::initial::Architecture;
-use super::lower::{Lowered, Lowering, Side};
+use super::lower::{Lowered, Lowering, Side, Target};
 use super::nominal::Nominal;
 use super::parameters::{Parameters, SchemeChoice};
 use super::prepare::{Prepared, prepare_training, too_large};
@@ -47,6 +49,8 @@ pub struct Training {
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
     pub typing: Typing,
+    /// Why the schedule is on its schemes.
+    pub choice: Choice,
 }
 
 /// A function's evaluation, ready for every engine.
@@ -59,6 +63,8 @@ pub struct Evaluation {
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
     pub typing: Typing,
+    /// Why the schedule is on its schemes.
+    pub choice: Choice,
 }
 
 impl Training {
@@ -82,10 +88,16 @@ impl Training {
         }
         let rate = task.rate.value;
         let nominal = Nominal { input_rms: nominal_rms(task.input_range), argument_rms: HashMap::new() };
-        let checked = check_training(&prepared, task, settings)?;
+        let purpose = Purpose::Train { params: &prepared.params, rate };
+        let steps = task.epochs.value.saturating_mul((samples / batch.max(1)).max(1));
+        let (candidate, choice) = choose(&prepared.step, settings, steps, |family| {
+            let checked = check_training(&prepared, task, family, settings)?;
+            let (graph, outputs) = (&prepared.step, &prepared.gradients);
+            let parameters = rows(family, settings);
+            let schedule = schedule(graph, outputs, &checked.ranges, batch, &nominal, &purpose, &parameters);
+            Ok(Candidate { checked, schedule })
+        })?;
         let Prepared { forward, logits, loss, architecture, step, params, gradients } = prepared;
-        let purpose = Purpose::Train { params: &params, rate };
-        let schedule = schedule(&step, &gradients, &checked.ranges, batch, &nominal, &purpose, settings);
         Ok(Self {
             model: task.model.clone(),
             forward,
@@ -97,8 +109,9 @@ impl Training {
             rate,
             batch,
             epochs: task.epochs.value,
-            schedule: schedule.map_err(|d| vec![d]),
-            typing: checked.typing,
+            schedule: candidate.schedule.map_err(|d| vec![d]),
+            typing: candidate.checked.typing,
+            choice,
         })
     }
 }
@@ -121,17 +134,22 @@ impl Evaluation {
             })
             .collect();
         let nominal = Nominal { input_rms: 0.5, argument_rms };
-        let checked = check_function(&graph, &outputs, &task.arguments, settings)?;
-        let range = super::lower::RangeOf::site(&checked.ranges, outputs[0]);
-        let purpose = Purpose::Evaluate { ranges: &[range] };
-        let schedule = schedule(&graph, &outputs, &checked.ranges, 1, &nominal, &purpose, settings);
+        let (candidate, choice) = choose(&graph, settings, 1, |family| {
+            let checked = check_function(&graph, &outputs, &task.arguments, family, settings)?;
+            let range = super::lower::RangeOf::site(&checked.ranges, outputs[0]);
+            let purpose = Purpose::Evaluate { ranges: &[range] };
+            let parameters = rows(family, settings);
+            let schedule = schedule(&graph, &outputs, &checked.ranges, 1, &nominal, &purpose, &parameters);
+            Ok(Candidate { checked, schedule })
+        })?;
         Ok(Self {
             function: task.function.clone(),
             result: outputs[0],
             arguments,
             graph,
-            schedule: schedule.map_err(|d| vec![d]),
-            typing: checked.typing,
+            schedule: candidate.schedule.map_err(|d| vec![d]),
+            typing: candidate.checked.typing,
+            choice,
         })
     }
 }
@@ -149,6 +167,16 @@ fn depth(lowered: &Lowered) -> usize {
     depth.into_iter().max().unwrap_or(0)
 }
 
+/// The rows that settings leave to choose from, the one to be preferred first.
+fn rows(family: Family, settings: Settings) -> Vec<Parameters> {
+    match (settings.parameters, family) {
+        (Some(row), _) => vec![row],
+        (None, Family::Tfhe) => PROFILES.iter().map(Parameters::Tfhe).collect(),
+        // The last carries every function.
+        (None, Family::Ckks) => RING_PROFILES.iter().rev().map(Parameters::Ckks).collect(),
+    }
+}
+
 fn schedule(
     graph: &Graph,
     outputs: &[NodeId],
@@ -156,25 +184,28 @@ fn schedule(
     batch: usize,
     nominal: &Nominal,
     purpose: &Purpose<'_>,
-    settings: Settings,
+    rows: &[Parameters],
 ) -> Result<Schedule, Diagnostic> {
-    let rows = || {
-        let (tfhe, ckks) = match settings.scheme {
-            SchemeChoice::Ckks => (&PROFILES[..0], &RING_PROFILES[..]),
-            SchemeChoice::Auto | SchemeChoice::Tfhe => (&PROFILES[..], &RING_PROFILES[..0]),
-        };
-        // Of the ring engine's rows the last carries every function.
-        tfhe.iter().map(Parameters::Tfhe).chain(ckks.iter().rev().map(Parameters::Ckks))
+    let deepest = rows.iter().copied().max_by_key(|row| row.depth());
+    let Some(deepest) = deepest.map(Target::of) else {
+        return Err(Diagnostic::error("E0502", "no parameters are left to choose from"));
     };
-    let deepest = rows().map(Parameters::depth).max().unwrap_or(1);
-    let max_depth = settings.parameters.map_or(deepest, Parameters::depth);
     // The depth picks the ring, and the ring says which products must be cut.
-    let needed = depth(&Lowering::run(graph, outputs, ranges, max_depth, usize::MAX)?);
-    let chosen = settings.parameters.or_else(|| rows().find(|row| row.depth() >= needed));
+    let uncut = Target { degree: usize::MAX, ..deepest };
+    let needed = depth(&Lowering::run(graph, outputs, ranges, uncut)?);
+    let chosen = rows.iter().copied().find(|row| row.depth() >= needed);
     let Some(parameters) = chosen else {
         return Err(Diagnostic::error("E0301", format!("no profile carries {needed} products in a row"))
             .help("put `refresh(…)` or a function between them"));
     };
-    let lowered = Lowering::run(graph, outputs, ranges, max_depth, parameters.degree())?;
-    build(graph, lowered, ranges, parameters, batch, nominal, purpose)
+    let lowered = Lowering::run(graph, outputs, ranges, Target { degree: parameters.degree(), ..deepest })?;
+    let schedule = build(graph, lowered.clone(), ranges, parameters, batch, nominal, purpose)?;
+    let Parameters::Ckks(largest) = parameters else { return Ok(schedule) };
+    // The functions pick the row of the ring engine.
+    match Parameters::Ckks(least_row(&schedule, largest)?) {
+        least if rows.contains(&least) && least != parameters => {
+            build(graph, lowered, ranges, least, batch, nominal, purpose)
+        }
+        _ => Ok(schedule),
+    }
 }

@@ -23,6 +23,8 @@ pub struct Costs {
     /// To the torus, and the ring key switch.
     pub switch_seconds: f64,
     pub pack_seconds: f64,
+    /// Making all keys.
+    pub key_seconds: f64,
     /// How much faster all cores together are than one.
     pub parallel: f64,
     /// Whether these were measured on this machine.
@@ -45,6 +47,7 @@ impl Costs {
             finish_seconds: 2.45e-3 * scale,
             switch_seconds: 0.23e-3 * scale,
             pack_seconds: 0.12 * scale * profile.packing_digits as f64,
+            key_seconds: 3.5 * scale / cores as f64,
             parallel: cores as f64 * 0.95,
             measured: false,
         }
@@ -61,6 +64,7 @@ impl Costs {
             finish_seconds: 0.1e-3,
             switch_seconds: 0.04e-3,
             pack_seconds: 0.15e-3,
+            key_seconds: 6.0,
             parallel: 1.0 + 0.7 * (cores.min(2) - 1) as f64,
             measured: false,
         }
@@ -236,9 +240,7 @@ pub fn report(
             noise: operand.noise,
         })
         .collect();
-    let packs: usize =
-        operands.iter().zip(&schedule.operands).filter(|(_, o)| o.packed).map(|(r, _)| r.polynomials).sum();
-    let step_seconds = step_seconds(schedule, costs, packs);
+    let step_seconds = step_seconds(schedule, costs);
     let largest = |f: fn(&SiteReport) -> f64| sites.iter().map(f).fold(0.0, f64::max);
     let client_bytes = client_bytes(schedule);
     Report {
@@ -247,7 +249,7 @@ pub fn report(
         steps: extent.steps,
         luts_per_step: schedule.luts(),
         products_per_step: schedule.ring_products(),
-        packs_per_step: packs,
+        packs_per_step: packs(schedule),
         step_seconds,
         train_seconds: step_seconds * extent.steps as f64,
         calibrated: costs.measured,
@@ -287,7 +289,14 @@ fn names(schedule: &Schedule, operand: &super::schedule::Operand) -> String {
     if names.is_empty() { "ones".into() } else { names.join(" and ") }
 }
 
-fn step_seconds(schedule: &Schedule, costs: &Costs, packs: usize) -> f64 {
+/// Polynomials that are packed from look-ups in one step.
+fn packs(schedule: &Schedule) -> usize {
+    let packed = schedule.operands.iter().filter(|operand| operand.packed);
+    packed.map(|operand| schedule.polynomials(&operand.layout, operand.per_sample)).sum()
+}
+
+/// Predicted time of one step, in seconds.
+pub fn step_seconds(schedule: &Schedule, costs: &Costs) -> f64 {
     let extended: usize = schedule
         .operands
         .iter()
@@ -312,7 +321,7 @@ fn step_seconds(schedule: &Schedule, costs: &Costs, packs: usize) -> f64 {
         .map(|read| schedule.polynomials(&read.layout, read.per_sample))
         .sum();
     let one_core = schedule.bootstraps() as f64 * costs.pbs_seconds
-        + packs as f64 * costs.pack_seconds
+        + packs(schedule) as f64 * costs.pack_seconds
         + extended as f64 * costs.operand_seconds
         + schedule.ring_products() as f64 * costs.accumulate_seconds
         + sums as f64 * costs.finish_seconds

@@ -5,9 +5,12 @@
 
 mod build;
 pub mod check;
+pub mod choice;
 pub mod compile;
 pub mod estimate;
 pub mod form;
+pub mod functions;
+pub mod gather;
 pub mod initial;
 pub mod layout;
 pub mod lower;

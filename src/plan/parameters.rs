@@ -3,6 +3,7 @@
 //! Noise is in *units*: steps of the integers that products compute with (of t for BFV, of q0·q1 for CKKS).
 
 use crate::he::ckks::params::{LOG_DEGREE, RING_PROFILES, RingProfile, SMALL_LOG_DEGREE};
+use crate::he::ckks::{noise as ring, small};
 use crate::he::noise;
 use crate::he::params::{self, PROFILES, Profile};
 
@@ -27,14 +28,8 @@ pub enum Parameters {
     Ckks(&'static RingProfile),
 }
 
-/// Standard deviation of a fresh ciphertext's noise under the ring engine, in units.
-const RING_FRESH_UNITS: f64 = 3.2;
-/// log2 of the noise of a functional bootstrap's outputs, in units, whatever their amplitude.
-const RING_TABLE_LOG_UNITS: f64 = 16.2;
-/// log2 of the largest output of a functional bootstrap, in units.
-const RING_TABLE_LOG_LIMIT: f64 = 28.6;
-/// log2 of a functional bootstrap's input error, as a fraction of the torus.
-const RING_LOG_INPUT_ERROR: f64 = -14.7;
+/// Σ|c_k| of a function whose outputs use the whole scale, |f| ≤ 1/4: about that of a ramp.
+const NOMINAL_SPREAD: f64 = 0.35;
 /// log2 of the largest modulus with 128 bits of security at degree 4096 and 2^15 (HomomorphicEncryption.org standard).
 const SMALL_RING_LIMIT: f64 = 109.0;
 const RING_LIMIT: f64 = 881.0;
@@ -163,7 +158,7 @@ impl Parameters {
     pub fn fresh_noise_units(self) -> f64 {
         match self {
             Self::Tfhe(_) => noise::fresh_rounding_units(),
-            Self::Ckks(_) => RING_FRESH_UNITS,
+            Self::Ckks(_) => small::noise::fresh_units(),
         }
     }
 
@@ -179,7 +174,9 @@ impl Parameters {
     pub fn table_variance_units(self) -> f64 {
         match self {
             Self::Tfhe(profile) => noise::pbs_output_variance(profile) * self.modulus() * self.modulus(),
-            Self::Ckks(_) => (2.0 * RING_TABLE_LOG_UNITS).exp2(),
+            Self::Ckks(profile) => {
+                ring::output_error(profile, profile.function_degree, NOMINAL_SPREAD).powi(2)
+            }
         }
     }
 
@@ -197,7 +194,7 @@ impl Parameters {
     pub fn table_limit_units(self) -> f64 {
         match self {
             Self::Tfhe(_) => self.modulus() / 2.0,
-            Self::Ckks(_) => RING_TABLE_LOG_LIMIT.exp2(),
+            Self::Ckks(profile) => profile.output_scale() / 4.0,
         }
     }
 
@@ -206,7 +203,10 @@ impl Parameters {
     pub fn lut_input_error(self, outputs: usize, reads: usize) -> f64 {
         match self {
             Self::Tfhe(profile) => noise::lut_input_error(profile, outputs, reads as f64),
-            Self::Ckks(_) => RING_LOG_INPUT_ERROR.exp2(),
+            Self::Ckks(profile) => {
+                let rescale = (reads as f64).sqrt() * small::noise::rescale_error(profile);
+                ring::input_error(profile).hypot(rescale)
+            }
         }
     }
 

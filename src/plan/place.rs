@@ -33,15 +33,66 @@ struct Placer<'a> {
     sizes: Vec<usize>,
     strides: Vec<i64>,
     sample_stride: i64,
+    /// The matrix's first axis, if it has negative exponents: then every operand stands as its source was read, or
+    /// mirrored (X → X^(−1)) as a whole.
+    mirrored: Option<u8>,
+    /// What keeps the exponents of the mirrored axis from becoming negative.
+    offset: i64,
+}
+
+/// How far apart the elements along an index stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strides {
+    /// As close as can be.
+    Dense,
+    /// Powers of two where they fit: trees of automorphisms merge and split coefficients at their multiples.
+    PowersOfTwo,
 }
 
 /// Finds layouts for `root` and the products that feed it without a table in between.
-pub fn place(products: &[Product], root: usize, degree: usize, batch: usize) -> Result<Placed, NoLayout> {
-    let mut placer =
-        Placer { products, degree, samples: 1, sizes: Vec::new(), strides: Vec::new(), sample_stride: 0 };
+pub fn place(
+    products: &[Product],
+    root: usize,
+    degree: usize,
+    batch: usize,
+    strides: Strides,
+) -> Result<Placed, NoLayout> {
+    if strides == Strides::PowersOfTwo
+        && let Ok(placed) = place_with(products, root, degree, batch, true, usize::next_power_of_two)
+    {
+        return Ok(placed);
+    }
+    place_with(products, root, degree, batch, false, |size| size)
+}
+
+/// Layouts in which an index of a size takes `room` for it.
+fn place_with(
+    products: &[Product],
+    root: usize,
+    degree: usize,
+    batch: usize,
+    mirror: bool,
+    room: impl Fn(usize) -> usize,
+) -> Result<Placed, NoLayout> {
+    let mut placer = Placer {
+        products,
+        degree,
+        samples: 1,
+        sizes: Vec::new(),
+        strides: Vec::new(),
+        sample_stride: 0,
+        mirrored: None,
+        offset: 0,
+    };
     let mut classes = HashMap::new();
     let order = placer.order(root, &mut classes, &mut Vec::new());
     let product = &products[root];
+    if mirror && product.sides.iter().all(|side| matches!(side, Side::Leaf(_))) {
+        placer.mirrored = match matrix(product) {
+            [first, _] => Some(*first),
+            _ => None,
+        };
+    }
     // Two sides of the same sample would meet those of its neighbours.
     let sampled = (product.batch_sum || product.per_sample()) && !pairs_samples(products, root);
     let mut failure = NoLayout::NotClean;
@@ -51,7 +102,7 @@ pub fn place(products: &[Product], root: usize, degree: usize, batch: usize) -> 
         placer.strides = vec![0; placer.sizes.len()];
         for (position, &class) in order.iter().enumerate() {
             placer.strides[class] = stride as i64;
-            stride = stride.saturating_mul(placer.sizes[class]);
+            stride = stride.saturating_mul(room(placer.sizes[class]));
             if position + 1 < order.len() {
                 stride = stride.saturating_mul(gap);
             }
@@ -62,6 +113,10 @@ pub fn place(products: &[Product], root: usize, degree: usize, batch: usize) -> 
             }
             break;
         }
+        placer.offset = placer.mirrored.map_or(0, |label| {
+            let class = classes[&(root, label)];
+            placer.strides[class] * (room(placer.sizes[class]) as i64 - 1)
+        });
         placer.sample_stride = stride as i64;
         placer.samples = if sampled { (degree / stride).clamp(1, batch.max(1)) } else { 1 };
         if let Some((placed, _)) = placer.build(root, &classes, &HashMap::new(), 1) {
@@ -79,6 +134,17 @@ fn pairs_samples(products: &[Product], at: usize) -> bool {
         .sides
         .iter()
         .any(|side| matches!(side, Side::Product(inner) if pairs_samples(products, *inner)))
+}
+
+/// Labels of what the batch shares: a product's weights, or a sum over the batch.
+fn matrix(product: &Product) -> &[u8] {
+    if product.batch_sum {
+        &product.labels[2]
+    } else if product.side_per_sample[1] && !product.side_per_sample[0] {
+        &product.labels[0]
+    } else {
+        &product.labels[1]
+    }
 }
 
 impl Placer<'_> {
@@ -104,14 +170,7 @@ impl Placer<'_> {
             }
         }
         // The matrix keeps one layout in all its products: its axes come first, in their order.
-        let matrix: &[u8] = if product.batch_sum {
-            &product.labels[2]
-        } else if product.side_per_sample[1] && !product.side_per_sample[0] {
-            &product.labels[0]
-        } else {
-            &product.labels[1]
-        };
-        let mut labels: Vec<u8> = if chained { product.contracted() } else { matrix.to_vec() };
+        let mut labels: Vec<u8> = if chained { product.contracted() } else { matrix(product).to_vec() };
         for label in product.labels.iter().flatten() {
             if !labels.contains(label) {
                 labels.push(*label);
@@ -136,8 +195,13 @@ impl Placer<'_> {
         sample_sign: i64,
     ) -> Option<(Placed, Vec<bool>)> {
         let product = &self.products[at];
-        let sign = |label: u8| signs.get(&label).copied().unwrap_or(1);
+        let mirrored = |label: u8| self.mirrored == Some(label);
+        let natural = |label: u8| if mirrored(label) { -1 } else { 1 };
+        let sign = |label: u8| signs.get(&label).copied().unwrap_or(natural(label));
         let contracted = product.contracted();
+        // What carries the mirrored axis has mirrored samples too.
+        let sample_sign =
+            if product.labels[2].iter().any(|&l| mirrored(l)) { -sample_sign } else { sample_sign };
         // The side that the batch does not share takes the negative exponents of a contraction.
         let minus = usize::from(!product.side_per_sample[0] && product.side_per_sample[1]);
         let mut sides = Vec::new();
@@ -145,19 +209,24 @@ impl Placer<'_> {
         let mut inner = [None, None];
         for (k, inner) in inner.iter_mut().enumerate() {
             let own_sign = |label: u8| match contracted.contains(&label) {
-                true if k == minus => -1,
-                true => 1,
+                true if k == minus => -natural(label),
+                true => natural(label),
                 false => sign(label),
             };
-            let own_sample = match (product.side_per_sample[k], product.batch_sum) {
-                (false, _) => 0,
-                (true, true) if k == 1 => -1,
-                (true, true) => 1,
-                (true, false) => sample_sign,
-            };
+            let own_sample =
+                match (product.side_per_sample[k], product.batch_sum) {
+                    (false, _) => 0,
+                    (true, true) if self.mirrored.is_some() => {
+                        if product.labels[k].iter().any(|&l| mirrored(l)) { -1 } else { 1 }
+                    }
+                    (true, true) if k == 1 => -1,
+                    (true, true) => 1,
+                    (true, false) => sample_sign,
+                };
             match &product.sides[k] {
                 Side::Leaf(_) => {
-                    let layout = self.layout(at, &product.labels[k], classes, own_sign, own_sample);
+                    let offset = product.labels[k].iter().any(|&l| mirrored(l) && own_sign(l) < 0);
+                    let layout = self.layout(at, &product.labels[k], classes, own_sign, own_sample, offset);
                     supports.push(support(&layout, self.degree));
                     sides.push(layout);
                 }
@@ -175,7 +244,8 @@ impl Placer<'_> {
             }
         }
         let result_sample = if product.per_sample() { sample_sign } else { 0 };
-        let result = self.layout(at, &product.labels[2], classes, sign, result_sample);
+        let offset = product.labels.iter().flatten().any(|&l| mirrored(l));
+        let result = self.layout(at, &product.labels[2], classes, sign, result_sample, offset);
         let mut wanted: usize =
             contracted.iter().map(|label| product.sizes.get(label).copied().unwrap_or(1)).product();
         if product.batch_sum {
@@ -198,9 +268,10 @@ impl Placer<'_> {
         classes: &HashMap<(usize, u8), Class>,
         sign: impl Fn(u8) -> i64,
         sample_sign: i64,
+        offset: bool,
     ) -> Layout {
         let modulus = 2 * self.degree as i64;
-        let mut exponents = vec![0i64];
+        let mut exponents = vec![if offset { self.offset } else { 0 }];
         for &label in labels {
             let class = classes[&(at, label)];
             let stride = sign(label) * self.strides[class];
@@ -271,13 +342,22 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn forward_backward_and_gradient_read_the_right_sums(n in 1usize..20, m in 1usize..12, batch in 1usize..9) {
+        fn forward_backward_and_gradient_read_the_right_sums(
+            n in 1usize..20, m in 1usize..12, batch in 1usize..9, padded: bool,
+        ) {
+            let strides = if padded { Strides::PowersOfTwo } else { Strides::Dense };
             let sizes = [(b'j', n), (b'l', m)];
             let forward = product(["j", "jl", "l"], &sizes, [true, false], false);
             let backward = product(["l", "jl", "j"], &sizes, [true, false], false);
             let gradient = product(["j", "l", "jl"], &sizes, [true, true], true);
-            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch).unwrap();
+            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch, strides).unwrap();
             let (forward, backward, gradient) = (place(&forward), place(&backward), place(&gradient));
+            // What is read stands at multiples of a power of two, where that fits.
+            if padded && n.next_power_of_two() * m.next_power_of_two() <= DEGREE {
+                let step = n.next_power_of_two() as u32;
+                proptest::prop_assert!(forward.result.exponents.iter().all(|e| (e + 1) % step == 0));
+                proptest::prop_assert!(forward.result.samples == 1 || forward.result.sample_stride.is_power_of_two());
+            }
             // Weights keep one layout in all three.
             proptest::prop_assert_eq!(&forward.sides[1].exponents, &gradient.result.exponents);
             proptest::prop_assert_eq!(&backward.sides[1].exponents, &gradient.result.exponents);
@@ -311,7 +391,7 @@ mod tests {
             let inner = product(["j", "jl", "l"], &[(b'j', n), (b'l', m)], [false, false], false);
             let mut outer = product(["j", "jl", "l"], &[(b'j', m), (b'l', k)], [false, false], false);
             outer.sides[0] = Side::Product(0);
-            let placed = place(&[inner, outer], 1, DEGREE, 1).unwrap();
+            let placed = place(&[inner, outer], 1, DEGREE, 1, Strides::Dense).unwrap();
             let first = placed.inner[0].as_ref().unwrap();
             let (x, u, v) = (values(1, n, 3), values(1, n * m, 4), values(1, m * k, 5));
             let h = negacyclic(&polynomial(&first.sides[0], &x), &polynomial(&first.sides[1], &u));
@@ -328,7 +408,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let wide = product(["j", "jl", "l"], &[(b'j', 64), (b'l', 10)], [true, false], false);
-        let refused = place(&[wide], 0, DEGREE, 4).unwrap_err();
+        let refused = place(&[wide], 0, DEGREE, 4, Strides::PowersOfTwo).unwrap_err();
         assert_eq!(refused, NoLayout::TooLarge { needed: 640, degree: DEGREE });
     }
 }

@@ -4,8 +4,9 @@ use super::form::{AtomId, Form};
 use super::lower::{AtomKind, Lowered, Side, Site, SiteInput};
 
 impl Lowered {
-    /// Removes products and tables that no output needs, such as one whose sum over the batch replaced it.
-    pub(super) fn drop_unused(&mut self) {
+    /// Removes products and tables that no output needs, such as one whose sum over the batch replaced it. A look-up
+    /// has at most `functions` functions.
+    pub(super) fn drop_unused(&mut self, functions: usize) {
         let mut products = vec![false; self.products.len()];
         let mut sites = vec![false; self.sites.len()];
         let mut stack: Vec<AtomId> =
@@ -31,9 +32,13 @@ impl Lowered {
                     }
                 }
                 AtomKind::Lut { site, .. } | AtomKind::Weight { site, .. } => {
-                    sites[site] = true;
-                    if let SiteInput::Form(form) = &self.sites[site].input {
-                        visit(form);
+                    let mut pending = Some(site);
+                    while let Some(site) = pending {
+                        sites[site] = true;
+                        if let SiteInput::Form(form) = &self.sites[site].input {
+                            visit(form);
+                        }
+                        pending = self.sites[site].multiplier.map(|(site, _)| site);
                     }
                 }
                 AtomKind::Fresh(_) | AtomKind::Label(_) => {}
@@ -64,6 +69,11 @@ impl Lowered {
                 }
             }
         }
+        for site in &mut self.sites {
+            if let Some((multiplier, _)) = &mut site.multiplier {
+                *multiplier = site_at[*multiplier].unwrap_or_default();
+            }
+        }
         // Atoms of what was removed stay behind, used by nothing; give them a number that is nobody's.
         for atom in &mut self.atoms {
             match &mut atom.kind {
@@ -74,11 +84,11 @@ impl Lowered {
                 _ => {}
             }
         }
-        self.prune_functions();
+        self.prune_functions(functions);
     }
 
-    /// Drops functions of tables that nobody reads, and gives each look-up at most two.
-    fn prune_functions(&mut self) {
+    /// Drops functions of tables that nobody reads, and gives each look-up at most `most`.
+    fn prune_functions(&mut self, most: usize) {
         let mut used: Vec<Vec<bool>> =
             self.sites.iter().map(|site| vec![false; site.functions.len()]).collect();
         let mut forms: Vec<&Form> = self.outputs.iter().collect();
@@ -99,21 +109,27 @@ impl Lowered {
                 _ => {}
             }
         }
+        for (site, function) in self.sites.iter().filter_map(|site| site.multiplier) {
+            used[site][function] = true;
+        }
         let mut sites = Vec::new();
         let mut moved: Vec<Vec<(usize, usize)>> = Vec::new();
         for (site, used) in std::mem::take(&mut self.sites).into_iter().zip(&used) {
             let mut places = vec![(usize::MAX, 0); used.len()];
             let kept: Vec<usize> = (0..used.len()).filter(|&f| used[f]).collect();
-            for pair in kept.chunks(2) {
-                for (index, &function) in pair.iter().enumerate() {
+            for together in kept.chunks(most) {
+                for (index, &function) in together.iter().enumerate() {
                     places[function] = (sites.len(), index);
                 }
-                let functions = pair.iter().map(|&f| site.functions[f].clone()).collect();
+                let functions = together.iter().map(|&f| site.functions[f].clone()).collect();
                 sites.push(Site { functions, ..site.clone() });
             }
             moved.push(places);
         }
         self.sites = sites;
+        for site in &mut self.sites {
+            site.multiplier = site.multiplier.map(|(site, function)| moved[site][function]);
+        }
         for atom in &mut self.atoms {
             match &mut atom.kind {
                 AtomKind::Lut { site, function } if *site != usize::MAX => {

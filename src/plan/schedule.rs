@@ -84,7 +84,7 @@ pub struct Table {
     pub domain: (f64, f64),
     /// Subtracted before the table is built and added back in the clear: the table is continuous where it wraps.
     pub centre: f64,
-    /// Units of t per unit of value in the output.
+    /// Units per unit of value in the output; 0 where the outputs only multiply those of another site.
     pub amplitude: f64,
 }
 
@@ -133,6 +133,9 @@ pub struct SiteStep {
     /// Units of t per unit of input.
     pub amplitude: f64,
     pub tables: Vec<Table>,
+    /// A site and its table whose outputs, with its centre, multiply those of this site, element by element, before
+    /// they leave the slots (ring engine only). The amplitudes of `tables` are those of the products.
+    pub multiplier: Option<(usize, usize)>,
     pub elements: usize,
     pub per_sample: bool,
     /// Standard deviation of the error of the look-up's input, as a fraction of 2·range: switches and operands.

@@ -45,8 +45,9 @@ pub fn stages(schedule: &Schedule) -> Vec<Stage> {
         let ready: Vec<usize> = (0..schedule.sites.len())
             .filter(|&i| !done_sites[i])
             .filter(|&i| {
+                let multiplier = schedule.sites[i].multiplier.is_none_or(|(site, _)| done_sites[site]);
                 let mut sources = schedule.sites[i].reads.iter().flat_map(|read| &read.sources);
-                sources.all(|(source, _)| is_done(source, &done_operands, &done_products))
+                multiplier && sources.all(|(source, _)| is_done(source, &done_operands, &done_products))
             })
             .collect();
         if ready.is_empty() {

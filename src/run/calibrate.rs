@@ -21,6 +21,7 @@ fn of(measured: &UnitCosts) -> Costs {
         finish_seconds: measured.finish_seconds,
         switch_seconds: measured.switch_seconds,
         pack_seconds: measured.pack_seconds,
+        key_seconds: measured.key_seconds,
         parallel: measured.pbs_seconds / measured.pbs_all_cores_seconds.max(1e-9),
         measured: true,
     }

@@ -4,11 +4,12 @@ use rayon::prelude::*;
 
 use crate::he::params::Profile;
 use crate::he::{Ciphertext, ClientKey, HeError, ServerKeys};
-use crate::interp::encrypted::{EncryptedBatch, State, torus};
-use crate::interp::{Batch, EngineError, encode};
+use crate::interp::encrypted::{EncryptedBatch, Server, State, torus};
+use crate::interp::{Batch, EngineError, Watch, encode};
 use crate::plan::schedule::{Output, Schedule};
 
 use super::events::{Observer, Phase, Progress};
+use super::roles::Roles;
 
 /// The profile of a schedule that this client encrypts for.
 fn tfhe_profile(schedule: &Schedule) -> Result<&'static Profile, HeError> {
@@ -26,16 +27,6 @@ pub struct Client {
 impl Client {
     pub fn new(profile: &'static Profile) -> Result<Self, HeError> {
         Ok(Self { key: ClientKey::generate(profile)? })
-    }
-
-    /// A client with new keys, and the evaluation keys that a schedule needs.
-    pub fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, ServerKeys), HeError> {
-        observer.phase(Phase::Keys);
-        let client = Self::new(tfhe_profile(schedule)?)?;
-        let keys = client.server_keys(schedule, &|done, total| {
-            observer.progress(Progress { done: done as u64, total: total as u64 });
-        })?;
-        Ok((client, keys))
     }
 
     /// The evaluation keys that a schedule needs.
@@ -113,7 +104,7 @@ impl Client {
         &self,
         schedule: &Schedule,
         output: &Output,
-        server: &crate::interp::encrypted::Server<'_>,
+        server: &Server<'_>,
         state: &State,
     ) -> Result<Vec<f32>, EngineError> {
         let mut sums = vec![0i64; crate::graph::elements(&output.shape)];
@@ -134,5 +125,54 @@ impl Client {
                 (integer / output.amplitude + output.constant.get(i)) as f32
             })
             .collect())
+    }
+}
+
+impl Roles for Client {
+    type Keys = ServerKeys;
+    type Batch = EncryptedBatch;
+    type Server<'a> = Server<'a>;
+
+    fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, ServerKeys), HeError> {
+        observer.phase(Phase::Keys);
+        let client = Self::new(tfhe_profile(schedule)?)?;
+        let keys = client.server_keys(schedule, &|done, total| {
+            observer.progress(Progress { done: done as u64, total: total as u64 });
+        })?;
+        Ok((client, keys))
+    }
+
+    fn encrypt(&self, schedule: &Schedule, batch: &Batch<'_>) -> Result<EncryptedBatch, HeError> {
+        Client::encrypt(self, schedule, batch)
+    }
+
+    fn server<'a>(
+        keys: ServerKeys,
+        schedule: &'a Schedule,
+        initial: Vec<Vec<f32>>,
+    ) -> Result<Server<'a>, EngineError> {
+        Server::new(keys, schedule, initial)
+    }
+
+    fn step(server: &mut Server<'_>, batch: &EncryptedBatch, watch: &dyn Watch) -> Result<(), EngineError> {
+        server.step(batch, watch).map(|_| ())
+    }
+
+    fn weights(&self, schedule: &Schedule, server: &Server<'_>) -> Result<Vec<Vec<f32>>, HeError> {
+        Client::weights(self, schedule, server.masters(), server.initial())
+    }
+
+    fn evaluate(
+        &self,
+        schedule: &Schedule,
+        server: &Server<'_>,
+        batch: &EncryptedBatch,
+        watch: &dyn Watch,
+    ) -> Result<Vec<f32>, EngineError> {
+        let state = server.run(batch, watch)?;
+        match schedule.outputs.first() {
+            Some(output) => self.output(schedule, output, server, &state),
+            None => Ok(Vec::new()),
+        }
     }
 }

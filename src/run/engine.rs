@@ -1,30 +1,46 @@
 //! The encrypted engine of a run in one process: a client that encrypts and decrypts, a server that trains.
 
-use crate::interp::encrypted::{EncryptedBatch, Server};
 use crate::interp::{Batch, Engine, EngineError, Watch};
+use crate::plan::parameters::Parameters;
 use crate::plan::schedule::Schedule;
 
 use super::client::Client;
 use super::events::{Observer, Phase, Progress};
 use super::options::{Rows, RunError};
+use super::ring_client::RingClient;
+use super::roles::Roles;
 
-pub struct EncryptedEngine<'a> {
-    client: Client,
+/// The encrypted engine for the scheme of a schedule: makes keys and encrypts every batch.
+pub fn encrypted<'a>(
     schedule: &'a Schedule,
-    server: Server<'a>,
-    /// By index of the batch: encrypted once, used in every epoch.
-    batches: Vec<EncryptedBatch>,
+    initial: Vec<Vec<f32>>,
+    rows: &[Rows],
+    observer: &dyn Observer,
+) -> Result<Box<dyn Engine + 'a>, RunError> {
+    Ok(match schedule.parameters {
+        Parameters::Tfhe(_) => Box::new(EncryptedEngine::<Client>::new(schedule, initial, rows, observer)?),
+        Parameters::Ckks(_) => {
+            Box::new(EncryptedEngine::<RingClient>::new(schedule, initial, rows, observer)?)
+        }
+    })
 }
 
-impl<'a> EncryptedEngine<'a> {
-    /// Makes keys and encrypts every batch.
-    pub fn new(
+struct EncryptedEngine<'a, R: Roles> {
+    client: R,
+    schedule: &'a Schedule,
+    server: R::Server<'a>,
+    /// By index of the batch: encrypted once, used in every epoch.
+    batches: Vec<R::Batch>,
+}
+
+impl<'a, R: Roles> EncryptedEngine<'a, R> {
+    fn new(
         schedule: &'a Schedule,
         initial: Vec<Vec<f32>>,
         rows: &[Rows],
         observer: &dyn Observer,
     ) -> Result<Self, RunError> {
-        let (client, keys) = Client::with_keys(schedule, observer)?;
+        let (client, keys) = R::with_keys(schedule, observer)?;
         observer.phase(Phase::Encrypt);
         let total = rows.len() as u64;
         let mut batches = Vec::with_capacity(rows.len());
@@ -35,12 +51,12 @@ impl<'a> EncryptedEngine<'a> {
             batches.push(client.encrypt(schedule, &rows.batch())?);
             observer.progress(Progress { done: done as u64 + 1, total });
         }
-        let server = Server::new(keys, schedule, initial)?;
+        let server = R::server(keys, schedule, initial)?;
         Ok(Self { client, schedule, server, batches })
     }
 }
 
-impl Engine for EncryptedEngine<'_> {
+impl<R: Roles> Engine for EncryptedEngine<'_, R> {
     fn name(&self) -> &'static str {
         "encrypted"
     }
@@ -50,11 +66,10 @@ impl Engine for EncryptedEngine<'_> {
             .batches
             .get(batch.index)
             .ok_or_else(|| EngineError::Failed(format!("batch {} was not encrypted", batch.index)))?;
-        self.server.step(encrypted, watch)?;
-        Ok(())
+        R::step(&mut self.server, encrypted, watch)
     }
 
     fn parameters(&mut self) -> Result<Vec<Vec<f32>>, EngineError> {
-        Ok(self.client.weights(self.schedule, self.server.masters(), self.server.initial())?)
+        Ok(self.client.weights(self.schedule, &self.server)?)
     }
 }

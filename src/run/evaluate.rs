@@ -8,16 +8,19 @@ use rand_chacha::ChaCha20Rng;
 use rand_distr::{Distribution as _, StandardNormal};
 
 use crate::graph::NodeId;
-use crate::interp::encrypted::Server;
 use crate::interp::simulate::SimulateEngine;
 use crate::interp::{Batch, clear};
 use crate::plan::compile::Evaluation;
 use crate::plan::estimate::ParametersReport;
+use crate::plan::parameters::Parameters;
+use crate::plan::schedule::Schedule;
 use crate::typeck::Distribution;
 
 use super::client::Client;
 use super::events::{Event, Observer, Phase, ResultRecord};
 use super::options::{EngineKind, RunError, RunOptions, Watched};
+use super::ring_client::RingClient;
+use super::roles::Roles;
 
 /// Public values of the arguments, drawn by the client.
 pub fn draw(evaluation: &Evaluation, seed: u64) -> HashMap<NodeId, Vec<f32>> {
@@ -67,25 +70,18 @@ pub fn evaluate(
         EngineKind::Clear => (clear.clone(), 0, None),
         EngineKind::Simulate => {
             let schedule = schedule()?;
-            let mut engine = SimulateEngine::new(schedule, Vec::new(), options.seed);
+            let mut engine = SimulateEngine::new(schedule, Vec::new(), options.seed)?;
             let mut values = engine.evaluate(&batch, &crate::interp::Unwatched)?;
             (values.pop().unwrap_or_default(), schedule.luts() as u64, None)
         }
         EngineKind::Encrypted => {
             let schedule = schedule()?;
-            let (client, keys) = Client::with_keys(schedule, observer)?;
-            observer.phase(Phase::Encrypt);
-            let encrypted = client.encrypt(schedule, &batch)?;
-            setup_seconds = began.elapsed().as_secs_f64();
-            observer.phase(Phase::Train);
             let luts = schedule.luts() as u64;
-            let server = Server::new(keys, schedule, Vec::new())?;
-            let state = server.run(&encrypted, &Watched::new(observer, luts))?;
-            observer.phase(Phase::Decrypt);
-            let values = match schedule.outputs.first() {
-                Some(output) => client.output(schedule, output, &server, &state)?,
-                None => Vec::new(),
+            let (values, setup) = match schedule.parameters {
+                Parameters::Tfhe(_) => encrypted::<Client>(schedule, &batch, observer)?,
+                Parameters::Ckks(_) => encrypted::<RingClient>(schedule, &batch, observer)?,
             };
+            setup_seconds = setup;
             (values, luts, Some(ParametersReport::of(schedule.parameters)))
         }
     };
@@ -105,4 +101,23 @@ pub fn evaluate(
     };
     observer.event(Event::Result(record.clone()));
     Ok(record)
+}
+
+/// Both roles, one after another: the values of the first output, and the seconds before the server began.
+fn encrypted<R: Roles>(
+    schedule: &Schedule,
+    batch: &Batch<'_>,
+    observer: &dyn Observer,
+) -> Result<(Vec<f32>, f64), RunError> {
+    let began = Instant::now();
+    let (client, keys) = R::with_keys(schedule, observer)?;
+    observer.phase(Phase::Encrypt);
+    let encrypted = client.encrypt(schedule, batch)?;
+    let server = R::server(keys, schedule, Vec::new())?;
+    let setup_seconds = began.elapsed().as_secs_f64();
+    observer.phase(Phase::Train);
+    let watch = Watched::new(observer, schedule.luts() as u64);
+    let values = client.evaluate(schedule, &server, &encrypted, &watch)?;
+    observer.phase(Phase::Decrypt);
+    Ok((values, setup_seconds))
 }

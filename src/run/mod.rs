@@ -16,6 +16,10 @@ pub mod evaluate;
 #[cfg(feature = "client")]
 pub mod options;
 #[cfg(feature = "client")]
+pub mod ring_client;
+#[cfg(feature = "client")]
+pub mod roles;
+#[cfg(feature = "client")]
 pub mod train;
 
 /// Peak resident memory of this process; 0 where the system does not tell.

@@ -15,7 +15,7 @@ use crate::plan::lower::locate;
 use crate::plan::schedule::Schedule;
 use crate::typeck::Batch as BatchSize;
 
-use super::engine::EncryptedEngine;
+use super::engine;
 use super::events::{DoneRecord, EpochRecord, Event, Observer, Phase, Scores, StepRecord};
 use super::options::{EngineKind, Rows, RunError, RunOptions, Watched};
 
@@ -84,10 +84,10 @@ pub fn train(
         (EngineKind::Clear, _) => Box::new(clear_engine(training, initial.clone())),
         (_, None) => return Err(RunError::Data("the program has no encrypted schedule".into())),
         (EngineKind::Simulate, Some(schedule)) => {
-            Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed))
+            Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed)?)
         }
         (EngineKind::Encrypted, Some(schedule)) => {
-            Box::new(EncryptedEngine::new(schedule, of_masters(schedule, &initial), &rows, observer)?)
+            engine::encrypted(schedule, of_masters(schedule, &initial), &rows, observer)?
         }
     };
     let setup_seconds = began.elapsed().as_secs_f64();

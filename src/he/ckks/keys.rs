@@ -1,210 +1,320 @@
-//! Keys.
-use super::evaluator::*;
-use crate::he::ring::{
-    arith::*,
-    buffer::Buffer,
-    context::*,
-    key_switch::*,
-    parallel as par,
-    simd::{self, Perm},
+//! Evaluation keys of the large ring: what they are made of, in memory and as bytes. No secret is at hand here.
+//!
+//! A key is, for each limb, groups of eight residues, for each digit the pair (b, a), packed to five or six bytes per
+//! residue. The halves a are uniform and expanded from a seed, so that only the halves b go over the wire.
+
+use super::{
+    circuit::Circuit,
+    params::{RING_PROFILES, RingProfile},
 };
-use rand::RngCore;
-use rand::SeedableRng;
-use rand_chacha::ChaCha12Rng;
-use std::collections::HashMap;
+use crate::he::{
+    error::HeError,
+    ring::{buffer::Buffer, context::RnsContext, key_switch::SwitchKey, parallel, simd},
+};
+use rand_chacha::{
+    ChaCha12Rng,
+    rand_core::{RngCore, SeedableRng},
+};
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    sync::Arc,
+};
 
-pub struct Rng(pub ChaCha12Rng, Vec<u8>);
-impl Rng {
-    pub fn new() -> Rng {
-        Rng(ChaCha12Rng::from_os_rng(), vec![])
-    }
-    pub fn f(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
-    /// rounded Gaussian, sigma 3.2 (Box-Muller, two at a time)
-    pub fn errors(&mut self, n: usize) -> Vec<i64> {
-        let mut v = Vec::with_capacity(n);
-        while v.len() < n {
-            let r = 3.2 * (-2.0 * (1.0 - self.f()).ln()).sqrt();
-            let (s, c) = (std::f64::consts::TAU * self.f()).sin_cos();
-            v.push((r * c).round() as i64);
-            v.push((r * s).round() as i64);
-        }
-        v
-    }
-    /// uniform residues by masking and rejection
-    pub fn uniform(&mut self, p: u64, out: &mut [u64]) {
-        let mask = u64::MAX >> p.leading_zeros();
-        let n = out.len();
-        let mut i = 0;
-        self.1.resize(n * 8, 0);
-        while i < n {
-            let need = (n - i) * 8;
-            self.0.fill_bytes(&mut self.1[..need]);
-            for ch in self.1[..need].chunks_exact(8) {
-                let x = u64::from_le_bytes(ch.try_into().unwrap()) & mask;
-                if x < p {
-                    out[i] = x;
-                    i += 1;
-                }
-            }
-        }
-    }
-    pub fn ternary(&mut self, n: usize) -> Vec<i64> {
-        (0..n).map(|_| (self.f() * 3.0) as i64 - 1).collect()
-    }
-    pub fn sparse(&mut self, n: usize, h: usize) -> Vec<i64> {
-        let mut v = vec![0; n];
-        let mut k = 0;
-        while k < h {
-            let i = (self.f() * n as f64) as usize;
-            if v[i] == 0 {
-                v[i] = if self.f() < 0.5 { 1 } else { -1 };
-                k += 1;
-            }
-        }
-        v
-    }
+const MAGIC: [u8; 8] = *b"hesnring";
+const VERSION: u16 = 1;
+
+/// Which limbs and digits a switching key has.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyShape {
+    /// Indices of the limbs, special primes included.
+    pub limbs: Vec<usize>,
+    /// The limbs of each digit.
+    pub digits: Vec<Vec<usize>>,
+    /// Whether the first special prime is the only one.
+    pub single_special: bool,
 }
 
-/// Encrypts factor*u (in the limbs of each digit) under t: b = -a*t + e + [limb in digit] factor*u.
-/// u and t hold one chunk per entry of `limbs`.
-pub fn generate_switch_key(
-    ctx: &RnsContext,
-    rng: &mut Rng,
-    limbs: &[usize],
-    digits: &[Vec<usize>],
-    factor: &dyn Fn(usize) -> u64,
-    t: &[u64],
-    u: &[u64],
-) -> SwitchKey {
-    let n = ctx.n;
-    let nd = digits.len();
-    let mut off = vec![usize::MAX; ctx.m.len()];
-    let mut size = 0;
-    for &i in limbs {
-        off[i] = size;
-        size += 2 * nd * n * ctx.m[i].w;
-    }
-    let mut data = vec![0u8; size + 64];
-    let (mut a, mut b) = (Buffer::new(n), Buffer::new(n));
-    for (d, own) in digits.iter().enumerate() {
-        let e = to_ntt(ctx, &rng.errors(n), limbs);
-        for (k, &i) in limbs.iter().enumerate() {
-            let pr = &ctx.m[i];
-            let s = k * n..(k + 1) * n;
-            // `a` holds a in Montgomery form already (uniform either way): a*t needs no conversion
-            rng.uniform(pr.p, &mut a);
-            simd::mulc(&e[s.clone()], pr.r2, pr.md, &mut b); // e*R
-            let (us, ts) = (&u[s.clone()], &t[s]);
-            let f = if own.contains(&i) { pr.mont(factor(i)) } else { 0 }; // factor*R
-            for j in 0..n {
-                let x =
-                    pr.p - mulmod(a[j], ts[j], pr.p) + b[j] + if f != 0 { mulmod(us[j], f, pr.p) } else { 0 };
-                b[j] = x % pr.p;
-            }
-            let w = pr.w;
-            let dst = &mut data[off[i]..off[i] + 2 * nd * n * w];
-            simd::pack(&b, w, 2 * d, 2 * nd, dst);
-            simd::pack(&a, w, 2 * d + 1, 2 * nd, dst);
+impl KeyShape {
+    /// A hybrid key for ciphertexts of up to `level` limbs.
+    pub(crate) fn hybrid(context: &RnsContext, level: usize) -> Self {
+        let digits = context.digits.iter().filter(|d| d.start < level);
+        KeyShape {
+            limbs: context.limbs(level),
+            digits: digits.map(|d| (d.start..d.end.min(level)).collect()).collect(),
+            single_special: false,
         }
     }
-    SwitchKey { data, off, nd }
+
+    /// A key with one digit, for a polynomial that is small at any level, as a raised one is.
+    pub(crate) fn one_digit(context: &RnsContext, level: usize) -> Self {
+        KeyShape { limbs: context.limbs(level), digits: vec![(0..level).collect()], single_special: false }
+    }
+
+    /// A key with the first special prime alone and a digit per limb: where its modulus has to stay small.
+    pub(crate) fn small(context: &RnsContext, level: usize) -> Self {
+        KeyShape {
+            limbs: (0..level).chain([context.l]).collect(),
+            digits: (0..level).map(|i| vec![i]).collect(),
+            single_special: true,
+        }
+    }
+
+    /// The product of the special primes modulo a limb's prime.
+    pub(crate) fn special_product(&self, context: &RnsContext, limb: usize) -> u64 {
+        if self.single_special { context.m[context.l].p % context.m[limb].p } else { context.pmod(limb) }
+    }
+
+    /// Bytes of one limb's half, and of the whole key without the padding at its end.
+    fn half_bytes(&self, context: &RnsContext, limb: usize) -> usize {
+        self.digits.len() * context.n * context.m[limb].w
+    }
+
+    fn wire_bytes(&self, context: &RnsContext) -> usize {
+        self.limbs.iter().map(|&i| self.half_bytes(context, i)).sum()
+    }
+
+    /// An empty key, and its limbs' data for writing.
+    pub(crate) fn empty(&self, context: &RnsContext) -> SwitchKey {
+        let mut off = vec![usize::MAX; context.m.len()];
+        let mut size = 0;
+        for &i in &self.limbs {
+            off[i] = size;
+            size += 2 * self.half_bytes(context, i);
+        }
+        // A vector load at the last residue reads up to 64 bytes.
+        SwitchKey { data: vec![0u8; size + 64], off, nd: self.digits.len() }
+    }
+
+    /// The parts of a key's data, one per limb of the shape.
+    pub(crate) fn split<'a>(
+        &self,
+        context: &RnsContext,
+        key: &'a mut SwitchKey,
+    ) -> Vec<(usize, &'a mut [u8])> {
+        let mut rest = &mut key.data[..];
+        let mut parts = Vec::with_capacity(self.limbs.len());
+        for &i in &self.limbs {
+            let (part, tail) = rest.split_at_mut(2 * self.half_bytes(context, i));
+            parts.push((i, part));
+            rest = tail;
+        }
+        parts
+    }
 }
 
-pub struct Keys {
-    /// (Galois element, class): class 0 = used at high levels, 1 = used at the last levels only (fewer limbs and digits)
-    pub gal: HashMap<(u64, u8), SwitchKey>,
-    pub relin: SwitchKey,
-    pub d2s: SwitchKey,
-    pub s2d: SwitchKey,
-    pub emb_in: SwitchKey,  // small secret embedded by X -> X^8, to sparse
-    pub emb_out: SwitchKey, // dense to the embedded small secret
-}
-pub struct Secret {
-    pub dense: Vec<i64>,
-    pub sparse: Vec<i64>,
-    pub small: Vec<i64>, // degree N/8
-}
-impl Secret {
-    pub fn embedded(&self) -> Vec<i64> {
-        let mut v = vec![0; self.dense.len()];
-        for (i, x) in self.small.iter().enumerate() {
-            v[8 * i] = *x;
-        }
-        v
-    }
-}
-impl Keys {
-    /// `rots`: Galois element -> level at which it is used; `relin_l`: highest level of a product.
-    pub fn new(
-        ctx: &RnsContext,
-        rng: &mut Rng,
-        sk: &Secret,
-        rots: &HashMap<(u64, u8), usize>,
-        relin_l: usize,
-        top: usize,
-    ) -> Keys {
-        let n2 = 2 * ctx.n as u64;
-        let pfac = |i: usize| ctx.m[ctx.l..].iter().fold(1, |a, p| mulmod(a, p.p % ctx.m[i].p, ctx.m[i].p));
-        let digs = |lv: usize| -> Vec<Vec<usize>> {
-            ctx.digits.iter().filter(|d| d.start < lv).map(|d| (d.start..d.end.min(lv)).collect()).collect()
-        };
-        let mut gal = HashMap::new();
-        let mut order: Vec<_> = rots.iter().collect();
-        order.sort();
-        for (&(g, class), &lv) in order {
-            let limbs = ctx.limbs(lv);
-            // g^-1 mod 2N
-            let gi = (1..n2.trailing_zeros())
-                .fold(1u64, |x, _| x.wrapping_mul(2u64.wrapping_sub(g.wrapping_mul(x))))
-                % n2;
-            // Stored under g^-1(s): the product digits*key is permuted afterwards, so the digits never are.
-            let t = to_ntt(ctx, &automorph(&sk.dense, gi), &limbs);
-            let u = to_ntt(ctx, &sk.dense, &limbs);
-            gal.insert((g, class), generate_switch_key(ctx, rng, &limbs, &digs(lv), &pfac, &t, &u));
-        }
-        let limbs = ctx.limbs(relin_l);
-        let s = to_ntt(ctx, &sk.dense, &limbs);
-        let mut s2 = s.clone();
-        for (k, &i) in limbs.iter().enumerate() {
-            for x in &mut s2[k * ctx.n..(k + 1) * ctx.n] {
-                *x = mulmod(*x, *x, ctx.m[i].p);
+/// The uniform half of a key: digit and limb of key number `key` under a public seed. The residues are taken to be in
+/// Montgomery form, which is as uniform.
+pub(crate) fn expand_half(seed: &[u8; 32], key: usize, digit: usize, limb: usize, p: u64, out: &mut [u64]) {
+    let mut generator = ChaCha12Rng::from_seed(*seed);
+    generator.set_stream((key as u64) << 32 | (digit as u64) << 16 | limb as u64);
+    let mask = u64::MAX >> p.leading_zeros();
+    let mut bytes = vec![0u8; 8 * out.len()];
+    let mut done = 0;
+    while done < out.len() {
+        let missing = &mut bytes[..8 * (out.len() - done)];
+        generator.fill_bytes(missing);
+        for chunk in missing.chunks_exact(8) {
+            let x = chunk.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b)) & mask;
+            if x < p {
+                out[done] = x;
+                done += 1;
             }
         }
-        let relin = generate_switch_key(ctx, rng, &limbs, &digs(relin_l), &pfac, &s, &s2);
-        let limbs = ctx.limbs(top);
-        let s = to_ntt(ctx, &sk.dense, &limbs);
-        let sp = to_ntt(ctx, &sk.sparse, &limbs);
-        // sparse -> dense: the raised c1 is a small polynomial (< q0), so ONE digit suffices at any level
-        let s2d = generate_switch_key(ctx, rng, &limbs, &[(0..top).collect()], &pfac, &s, &sp);
-        let limbs = vec![0, ctx.l];
-        let s = to_ntt(ctx, &sk.dense, &limbs);
-        let sp = to_ntt(ctx, &sk.sparse, &limbs);
-        let d2s =
-            generate_switch_key(ctx, rng, &limbs, &[vec![0]], &|i| ctx.m[ctx.l].p % ctx.m[i].p, &sp, &s);
-        let em = to_ntt(ctx, &sk.embedded(), &limbs);
-        let emb_in =
-            generate_switch_key(ctx, rng, &limbs, &[vec![0]], &|i| ctx.m[ctx.l].p % ctx.m[i].p, &sp, &em);
-        // The key lives under the embedded secret: seen as eight degree-N/8 RLWE samples, so its modulus
-        // q0*q1*p0 must respect the degree-N/8 limit.
-        let limbs = vec![0, 1, ctx.l];
-        let s = to_ntt(ctx, &sk.dense, &limbs);
-        let em = to_ntt(ctx, &sk.embedded(), &limbs);
-        let emb_out = generate_switch_key(
-            ctx,
-            rng,
-            &limbs,
-            &[vec![0], vec![1]],
-            &|i| ctx.m[ctx.l].p % ctx.m[i].p,
-            &em,
-            &s,
-        );
-        Keys { gal, relin, d2s, s2d, emb_in, emb_out }
     }
+}
+
+/// The halves b of a key as bytes: limb by limb, groups of eight residues, digits.
+pub(crate) fn write_half(
+    context: &RnsContext,
+    shape: &KeyShape,
+    key: &SwitchKey,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    for &i in &shape.limbs {
+        let size = 2 * shape.half_bytes(context, i);
+        bytes.clear();
+        for pair in key.data[key.off[i]..key.off[i] + size].chunks_exact(16 * context.m[i].w) {
+            bytes.extend_from_slice(&pair[..pair.len() / 2]);
+        }
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+/// Reads the halves b of a key and expands its halves a.
+fn read_half(
+    context: &RnsContext,
+    shape: &KeyShape,
+    number: usize,
+    seed: &[u8; 32],
+    input: &mut dyn Read,
+) -> Result<SwitchKey, HeError> {
+    let mut bytes = vec![0u8; shape.wire_bytes(context)];
+    input.read_exact(&mut bytes).map_err(|e| {
+        HeError::MalformedKeys(format!("key {number} ends before its {} bytes: {e}", bytes.len()))
+    })?;
+    let mut key = shape.empty(context);
+    let mut rest = &bytes[..];
+    let mut jobs = Vec::with_capacity(shape.limbs.len());
+    for (i, part) in shape.split(context, &mut key) {
+        let (half, tail) = rest.split_at(part.len() / 2);
+        rest = tail;
+        jobs.push((i, half, part));
+    }
+    let bad = std::sync::atomic::AtomicBool::new(false);
+    parallel::run(jobs, |(i, half, part)| {
+        let (w, p) = (context.m[i].w, context.m[i].p);
+        let residue = |b: &[u8]| b.iter().rev().fold(0, |x, &b| x << 8 | u64::from(b));
+        if half.chunks_exact(w).any(|b| residue(b) >= p) {
+            bad.store(true, std::sync::atomic::Ordering::Relaxed);
+            return;
+        }
+        for (pair, b) in part.chunks_exact_mut(16 * w).zip(half.chunks_exact(8 * w)) {
+            pair[..8 * w].copy_from_slice(b);
+        }
+        let digits = shape.digits.len();
+        let mut a = Buffer::new(context.n);
+        for d in 0..digits {
+            expand_half(seed, number, d, i, p, &mut a);
+            simd::pack(&a, w, 2 * d + 1, 2 * digits, part);
+        }
+    });
+    if bad.into_inner() {
+        return Err(HeError::MalformedKeys(format!("a residue of key {number} is not below its prime")));
+    }
+    Ok(key)
+}
+
+/// What a key of the bootstrap is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum KeyId {
+    /// The automorphism X → X^g, in one of two sizes.
+    Galois(u64, Class),
+    /// The square of the dense secret.
+    Relinearisation,
+    /// From the sparse secret to the dense one.
+    SparseToDense,
+    /// From the embedded small secret to the sparse one.
+    EmbeddedToSparse,
+    /// From the dense secret to the embedded small one.
+    DenseToEmbedded,
+}
+
+/// Where a rotation key is used: rotations that both transforms need have a key for each, since the later one has far
+/// fewer limbs and digits to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Class {
+    /// At the top: coefficients to slots.
+    High,
+    /// At the bottom: slots to coefficients.
+    Low,
+}
+
+/// The evaluation keys of a functional bootstrap: public, and all that a server needs.
+pub struct BootstrapKeys {
+    pub(crate) circuit: Arc<Circuit>,
+    pub(crate) seed: [u8; 32],
+    pub(crate) keys: HashMap<KeyId, SwitchKey>,
+}
+
+impl BootstrapKeys {
+    /// The profile of the keys.
+    pub fn profile(&self) -> &'static RingProfile {
+        self.circuit.profile
+    }
+
+    /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.gal.values().map(|k| k.bytes()).sum::<usize>()
-            + self.relin.bytes()
-            + [&self.d2s, &self.s2d, &self.emb_in, &self.emb_out].iter().map(|k| k.bytes()).sum::<usize>()
+        self.keys.values().map(SwitchKey::bytes).sum()
     }
+
+    /// Bytes of what [`BootstrapKeys::write_to`] writes.
+    pub fn wire_bytes(&self) -> usize {
+        let keys = self.circuit.keys();
+        header(&self.circuit, &self.seed).len()
+            + keys.iter().map(|(_, shape)| shape.wire_bytes(&self.circuit.context)).sum::<usize>()
+    }
+
+    /// Writes header, seed and the halves that no seed yields.
+    ///
+    /// # Errors
+    /// The writer's.
+    pub fn write_to(&self, mut out: impl Write) -> std::io::Result<()> {
+        out.write_all(&header(&self.circuit, &self.seed))?;
+        for (id, shape) in self.circuit.keys() {
+            write_half(&self.circuit.context, &shape, self.key(id), &mut out)?;
+        }
+        out.flush()
+    }
+
+    /// Reads what [`BootstrapKeys::write_to`] or [`RingSecret::write_bootstrap_keys`] wrote.
+    ///
+    /// [`RingSecret::write_bootstrap_keys`]: super::secret::RingSecret::write_bootstrap_keys
+    ///
+    /// # Errors
+    /// Bytes of something else, of another version or profile, cut short, or with a residue out of range.
+    pub fn read_from(mut input: impl Read) -> Result<Self, HeError> {
+        let (profile, seed) = read_header(&mut input)?;
+        let circuit = Arc::new(Circuit::new(profile)?);
+        let mut keys = HashMap::new();
+        for (number, (id, shape)) in circuit.keys().into_iter().enumerate() {
+            keys.insert(id, read_half(&circuit.context, &shape, number, &seed, &mut input)?);
+        }
+        Ok(BootstrapKeys { circuit, seed, keys })
+    }
+
+    /// A key. Whoever makes the struct puts in every key that its circuit lists.
+    pub(crate) fn key(&self, id: KeyId) -> &SwitchKey {
+        &self.keys[&id]
+    }
+}
+
+/// Magic, version, length and name of the profile, its fingerprint, seed.
+pub(crate) fn header(circuit: &Circuit, seed: &[u8; 32]) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend(VERSION.to_le_bytes());
+    bytes.push(circuit.profile.name.len() as u8);
+    bytes.extend(circuit.profile.name.bytes());
+    bytes.extend(circuit.profile.fingerprint().to_le_bytes());
+    bytes.extend(seed);
+    bytes
+}
+
+fn read_header(input: &mut dyn Read) -> Result<(&'static RingProfile, [u8; 32]), HeError> {
+    fn take<const N: usize>(input: &mut dyn Read) -> Result<[u8; N], HeError> {
+        let mut bytes = [0; N];
+        input
+            .read_exact(&mut bytes)
+            .map_err(|e| HeError::MalformedKeys(format!("they end within their header: {e}")))?;
+        Ok(bytes)
+    }
+    if take::<8>(input)? != MAGIC {
+        return Err(HeError::MalformedKeys(
+            "they do not begin as evaluation keys of the ring engine".to_owned(),
+        ));
+    }
+    let version = u16::from_le_bytes(take(input)?);
+    if version != VERSION {
+        return Err(HeError::MalformedKeys(format!(
+            "they have version {version}, this program reads version {VERSION}"
+        )));
+    }
+    let [length] = take(input)?;
+    let mut name = vec![0; usize::from(length)];
+    input
+        .read_exact(&mut name)
+        .map_err(|e| HeError::MalformedKeys(format!("they end within their header: {e}")))?;
+    let fingerprint = u64::from_le_bytes(take(input)?);
+    let profile = RING_PROFILES
+        .iter()
+        .find(|row| row.name.as_bytes() == name && row.fingerprint() == fingerprint)
+        .ok_or_else(|| {
+            HeError::MalformedKeys(format!(
+                "their profile '{}' is none of this program's, or has other primes",
+                String::from_utf8_lossy(&name)
+            ))
+        })?;
+    Ok((profile, take(input)?))
 }

@@ -2,6 +2,9 @@
 //!
 //! Pure: numbers only, so that a plan can be made where no cryptography runs.
 
+use crate::he::params::REQUIRED_SECURITY_BITS;
+use thiserror::Error;
+
 /// One row: a chain of primes for functions up to a degree.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RingProfile {
@@ -17,6 +20,10 @@ pub struct RingProfile {
     pub special_primes: &'static [u64],
     /// Digits of the hybrid key switch.
     pub digits: usize,
+    /// log2 of the scale that slots have between products.
+    pub working_bits: f64,
+    /// Powers up to this one are made of products of powers; it is the length of a polynomial's blocks.
+    pub block: usize,
 }
 
 /// log2 of the degree of the large ring, in which functions are evaluated.
@@ -58,6 +65,8 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         ],
         special_primes: &[32828179611649, 262625438466049, 262625441218561, 262625442201601, 262625436762113],
         digits: 3,
+        working_bits: 33.0,
+        block: 4,
     },
     RingProfile {
         name: "ring-31",
@@ -85,6 +94,8 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         ],
         special_primes: &[32828179611649, 262625438466049, 262625441218561, 262625442201601],
         digits: 4,
+        working_bits: 33.0,
+        block: 8,
     },
     RingProfile {
         name: "ring-63",
@@ -113,8 +124,137 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         ],
         special_primes: &[32828179611649, 122519099539457, 122519098949633, 122519101112321],
         digits: 4,
+        working_bits: 32.3,
+        block: 8,
     },
 ];
+
+/// The modulus raise fails where |t + I| > K. K ≥ 14 lets a run of 10^4 ciphertexts fail with less than 2^-40.
+pub const RAISE_BOUND: f64 = 14.0;
+
+/// Largest log2 of a modulus, with its special primes, at which a ring has 128 bits of security.
+///
+/// Uniform ternary secrets: the tables of the HomomorphicEncryption.org standard (Albrecht et al. 2018, classical attacks).
+/// The sparse secret: Bossuat, Troncoso-Pastoriza, Hubaux, "Bootstrapping for approximate homomorphic encryption with
+/// negligible failure-probability by using sparse-secret encapsulation", ACNS 2022: weight 32 at degree 2^15 is secure for
+/// 128 bits modulo 2^162 at most.
+const DENSE_LIMIT: f64 = 881.0;
+const SMALL_LIMIT: f64 = 109.0;
+const SPARSE_LIMIT: f64 = 162.0;
+
+/// Primes are below 2^48, so that sixteen products add up before they are reduced.
+const PRIME_BITS: u32 = 48;
+
+/// Why a row is refused.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum RingGateError {
+    /// A modulus is too large for its ring.
+    #[error(
+        "profile '{profile}': {what} has {bits:.1} bits, more than the {limit} at which 128 bits of security end"
+    )]
+    TooWeak {
+        /// The profile.
+        profile: &'static str,
+        /// Which modulus.
+        what: &'static str,
+        /// Its bits.
+        bits: f64,
+        /// The largest number allowed.
+        limit: f64,
+    },
+    /// A prime that is none, or has no roots of unity, or stands twice, or is too large.
+    #[error(
+        "profile '{profile}': {prime} is no prime below 2^48 that is 1 modulo 2^16 and stands there once"
+    )]
+    BadPrime {
+        /// The profile.
+        profile: &'static str,
+        /// The number.
+        prime: u64,
+    },
+    /// Not a row of the table.
+    #[error(
+        "profile '{profile}' is no row of the table of the ring engine: nobody has measured it; use one of {known}"
+    )]
+    NotInTable {
+        /// The name.
+        profile: String,
+        /// The names of the rows.
+        known: String,
+    },
+}
+
+/// The row of a name.
+///
+/// # Errors
+/// There is none; the message lists those that there are.
+pub fn ring_profile(name: &str) -> Result<&'static RingProfile, RingGateError> {
+    RING_PROFILES.iter().find(|row| row.name == name).ok_or_else(|| not_in_table(name))
+}
+
+fn not_in_table(name: &str) -> RingGateError {
+    let names: Vec<&str> = RING_PROFILES.iter().map(|row| row.name).collect();
+    RingGateError::NotInTable { profile: name.to_owned(), known: names.join(", ") }
+}
+
+/// Lets through what is a row of the table and has 128 bits of security under all of its three secrets. Returns the least
+/// estimate, in bits: 128·limit/modulus, to first order.
+///
+/// # Errors
+/// It is none, or too weak, or its primes cannot be used.
+pub fn gate(profile: &RingProfile) -> Result<f64, RingGateError> {
+    let name = profile.name;
+    let all = || profile.primes.iter().chain(profile.special_primes);
+    for (i, &prime) in all().enumerate() {
+        let usable = prime >> PRIME_BITS == 0 && prime % (2 << LOG_DEGREE) == 1 && is_prime(prime);
+        if !usable || all().take(i).any(|&p| p == prime) {
+            return Err(RingGateError::BadPrime { profile: name, prime });
+        }
+    }
+    if profile.primes.len() < 2 || profile.special_primes.is_empty() {
+        return Err(not_in_table(name));
+    }
+    let mut security = f64::INFINITY;
+    for (what, bits, limit) in profile.moduli() {
+        if bits > limit {
+            return Err(RingGateError::TooWeak { profile: name, what, bits, limit });
+        }
+        security = security.min(REQUIRED_SECURITY_BITS * limit / bits);
+    }
+    if !RING_PROFILES.contains(profile) {
+        return Err(not_in_table(name));
+    }
+    Ok(security)
+}
+
+/// Miller and Rabin's test with the bases that are exact below 2^64.
+fn is_prime(n: u64) -> bool {
+    if n < 2 || n.is_multiple_of(2) {
+        return n == 2;
+    }
+    let product = |a: u64, b: u64| (u128::from(a) * u128::from(b) % u128::from(n)) as u64;
+    let power = |base: u64, mut e: u64| {
+        let (mut b, mut r) = (base % n, 1);
+        while e > 0 {
+            if e & 1 == 1 {
+                r = product(r, b);
+            }
+            b = product(b, b);
+            e >>= 1;
+        }
+        r
+    };
+    let twos = (n - 1).trailing_zeros();
+    [2u64, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37].iter().all(|&base| {
+        let mut x = power(base, (n - 1) >> twos);
+        let mut probably = n == base || x == 1;
+        for _ in 0..twos {
+            probably |= x == n - 1;
+            x = product(x, x);
+        }
+        probably
+    })
+}
 
 impl RingProfile {
     /// Units of the output modulus q0·q1 per unit of a function's value, the same for all functions and rows: where
@@ -126,5 +266,37 @@ impl RingProfile {
     /// The modulus of operands and of products before they are rescaled, q0·q1: about 2^62.
     pub fn product_modulus(&self) -> f64 {
         self.primes[0] as f64 * self.primes[1] as f64
+    }
+
+    /// The largest degree of a factor of a slot product, and of a function whose mask costs nothing.
+    pub fn factor_degree(&self) -> usize {
+        self.function_degree / 2
+    }
+
+    /// What each secret is used with: the modulus' bits, and those allowed.
+    pub fn moduli(&self) -> [(&'static str, f64, f64); 3] {
+        let bits = |primes: &[u64]| primes.iter().map(|&p| (p as f64).log2()).sum::<f64>();
+        let special = bits(&self.special_primes[..1]);
+        [
+            ("the modulus of the large ring", bits(self.primes) + bits(self.special_primes), DENSE_LIMIT),
+            ("the modulus of the small ring", bits(&self.primes[..2]) + special, SMALL_LIMIT),
+            ("the modulus under the sparse secret", bits(&self.primes[..1]) + special, SPARSE_LIMIT),
+        ]
+    }
+
+    /// A number that changes with everything that two sides have to agree on: FNV-1a over the numbers of the row.
+    pub fn fingerprint(&self) -> u64 {
+        let numbers = self.primes.iter().chain(self.special_primes).copied();
+        numbers
+            .chain([
+                self.digits as u64,
+                self.block as u64,
+                self.working_bits.to_bits(),
+                RAISE_BOUND.to_bits(),
+            ])
+            .flat_map(u64::to_le_bytes)
+            .fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+            })
     }
 }

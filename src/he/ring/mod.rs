@@ -1,13 +1,17 @@
 //! RNS polynomials modulo X^N + 1: transforms, exact base conversion, key switching fused with rescaling.
 //!
-//! In: residues. Out: residues. Knows no scheme, no secret key, no language and no file.
-
-#![allow(dead_code, unsafe_code, clippy::all)]
+//! In: residues, packed keys. Out: residues. Knows no scheme, no secret key, no language and no file.
 
 pub mod arith;
 pub mod buffer;
 pub mod context;
+pub mod conversion;
+mod error;
 pub mod key_switch;
-mod ntt;
 pub mod parallel;
 pub mod simd;
+
+pub use self::error::RingError;
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Diagnostics about schemes and levels: E0301 to E0305.
 
 use super::constraints::{Bound, Conflict, Why};
-use super::{Alignment, Depth, is_product};
+use super::{Alignment, Depth, Family, LevelOptions, ValueType, is_product};
 use crate::diagnostics::{Diagnostic, Label, Span};
 use crate::graph::{Graph, NodeId, Op, Scheme, Written};
 
@@ -57,8 +57,21 @@ fn plural(count: i32, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-const MORE_LEVELS: &str = "put `refresh(…)` around the value before it (keeps about 7 bits), or a function: what comes \
-                           out of a look-up table has its levels back";
+/// How precisely `refresh` reads.
+fn refreshed(family: Family) -> &'static str {
+    match family {
+        Family::Tfhe => "keeps about 7 bits",
+        Family::Ckks => "keeps about 12 bits",
+    }
+}
+
+fn more_levels(family: Family) -> String {
+    format!(
+        "put `refresh(…)` around the value before it ({}), or a function: what comes out of a look-up table has its \
+         levels back",
+        refreshed(family)
+    )
+}
 
 /// Products of a long chain that are shown.
 const MAX_LABELS: usize = 8;
@@ -85,14 +98,20 @@ pub(super) fn too_deep(
     fixed_by: Option<NodeId>,
     depth: u32,
     allowed: &Depth,
-    others: &[Depth],
+    options: &LevelOptions,
 ) -> Diagnostic {
-    let message = format!(
-        "level exhausted: this needs {depth} levels, the {}profile `{}` has {}",
-        if others.is_empty() { "deepest " } else { "" },
-        allowed.profile,
-        allowed.levels
-    );
+    let LevelOptions { family, others, .. } = options;
+    let message = match family {
+        Family::Tfhe => format!(
+            "level exhausted: this needs {depth} levels, the {}profile `{}` has {}",
+            if others.is_empty() { "deepest " } else { "" },
+            allowed.profile,
+            allowed.levels
+        ),
+        Family::Ckks => {
+            format!("level exhausted: this needs {depth} levels, the scheme `ckks` has {}", allowed.levels)
+        }
+    };
     let mut diagnostic = Diagnostic::error("E0301", message);
     label_spent(&mut diagnostic, graph, chain, allowed.levels as i32);
     if let Some(written) = fixed_by.and_then(|id| written(graph, id)) {
@@ -101,29 +120,32 @@ pub(super) fn too_deep(
     let deeper = others.iter().find(|other| other.levels >= depth as usize);
     diagnostic.help(match deeper {
         Some(other) => format!(
-            "{MORE_LEVELS}; or take `--profile {}`, which has {} levels (a ring of twice the degree: a product takes \
+            "{}; or take `{}--profile {}`, which has {} levels (a ring of twice the degree: a product takes \
              about ten times as long)",
-            other.profile, other.levels
+            more_levels(*family),
+            if *family == Family::Ckks { "--scheme tfhe " } else { "" },
+            other.profile,
+            other.levels
         ),
-        None => MORE_LEVELS.to_owned(),
+        None => more_levels(*family),
     })
 }
 
 /// E0301, E0302 or E0303: constraints that contradict one another.
-pub(super) fn conflict(graph: &Graph, conflict: &Conflict) -> Diagnostic {
+pub(super) fn conflict(graph: &Graph, family: Family, conflict: &Conflict) -> Diagnostic {
     let bounds = &conflict.bounds;
     let looped = bounds.iter().find_map(|bound| match bound.why {
         Why::Loop(index) => graph.loops.get(index),
         _ => None,
     });
     if let Some(state) = looped {
-        return loses_type(graph, state, bounds);
+        return loses_type(graph, family, state, bounds);
     }
     match (bounds.first(), bounds.last()) {
         (Some(Bound { why: Why::Floor, .. }), Some(Bound { why: Why::Written(id), gap }))
             if spent(bounds).next().is_some() =>
         {
-            exhausted(graph, *id, -gap, bounds)
+            exhausted(graph, family, *id, -gap, bounds)
         }
         _ => mismatch(graph, bounds),
     }
@@ -138,7 +160,12 @@ fn spent(bounds: &[Bound]) -> impl DoubleEndedIterator<Item = NodeId> {
 }
 
 /// E0303
-fn loses_type(graph: &Graph, state: &crate::graph::LoopState, bounds: &[Bound]) -> Diagnostic {
+fn loses_type(
+    graph: &Graph,
+    family: Family,
+    state: &crate::graph::LoopState,
+    bounds: &[Bound],
+) -> Diagnostic {
     let products: Vec<NodeId> = spent(bounds).rev().collect();
     let lost = products_between(graph, state.before, state.after);
     let name = &state.name;
@@ -163,13 +190,14 @@ fn loses_type(graph: &Graph, state: &crate::graph::LoopState, bounds: &[Bound]) 
         }
     }
     diagnostic.help(format!(
-        "give `{name}` its levels back at the end of the body, with `refresh(…)` (keeps about 7 bits) or a function; \
-         or write `unroll for`, which may change types"
+        "give `{name}` its levels back at the end of the body, with `refresh(…)` ({}) or a function; or write \
+         `unroll for`, which may change types",
+        refreshed(family)
     ))
 }
 
 /// E0301 below a written level.
-fn exhausted(graph: &Graph, fixed: NodeId, levels: i32, bounds: &[Bound]) -> Diagnostic {
+fn exhausted(graph: &Graph, family: Family, fixed: NodeId, levels: i32, bounds: &[Bound]) -> Diagnostic {
     let products: Vec<NodeId> = spent(bounds).rev().collect();
     let message = format!(
         "level exhausted: a value of level {levels} goes through {} in a row",
@@ -180,7 +208,7 @@ fn exhausted(graph: &Graph, fixed: NodeId, levels: i32, bounds: &[Bound]) -> Dia
     if let Some(written) = written(graph, fixed) {
         label(&mut diagnostic, written.span, fixes(written));
     }
-    diagnostic.help(format!("write level {} there, or {MORE_LEVELS}", products.len()))
+    diagnostic.help(format!("write level {} there, or {}", products.len(), more_levels(family)))
 }
 
 /// E0302
@@ -264,14 +292,15 @@ pub(super) fn sum_written_lower(
     sum: NodeId,
     written: &Written,
     level: u32,
-    lowest: u32,
+    lowest: ValueType,
 ) -> Diagnostic {
-    let message = format!("level mismatch: level {level} is written, but the value has level {lowest}");
+    let has = lowest.level.unwrap_or(0);
+    let message = format!("level mismatch: level {level} is written, but the value has level {has}");
     let mut diagnostic =
         Diagnostic::error("E0302", message).label(written.span, format!("level {level} is written here"));
     let at = if graph.node(sum).origin.spans.is_empty() { ascribed } else { sum };
-    label_node(&mut diagnostic, graph, at, &format!("all operands have level {lowest} or more"));
-    diagnostic.help(format!("write `bfv<{lowest}>`, or leave the type out"))
+    label_node(&mut diagnostic, graph, at, &format!("all operands have level {has} or more"));
+    diagnostic.help(format!("write `{lowest}`, or leave the type out"))
 }
 
 /// E0304
@@ -303,13 +332,33 @@ pub(super) fn scheme(
 }
 
 /// E0305
-pub(super) fn no_ckks(written: &Written) -> Diagnostic {
-    Diagnostic::error("E0305", "the scheme `ckks` is not available in this version")
-        .label(written.span, "no engine computes on `ckks` yet")
-        .help(
-        "leave the scheme out, and the checker chooses; or write `bfv<L>` for what products use and `tfhe` for what \
-         functions use",
-    )
+pub(super) fn other_family(graph: &Graph, found: &Written, scheme: Scheme, family: Family) -> Diagnostic {
+    let own = match family {
+        Family::Tfhe => "`bfv` and `tfhe`",
+        Family::Ckks => "`ckks`",
+    };
+    let partner = graph.ids().filter_map(|id| written(graph, id)).find_map(|written| {
+        let own = written.scheme.filter(|scheme| Family::of(*scheme) == Some(family))?;
+        Some((own, written.span))
+    });
+    match partner {
+        Some((other, span)) => {
+            let message = format!("`{other}` and `{scheme}` in one program: one engine runs all of it");
+            Diagnostic::error("E0305", message)
+                .label(found.span, format!("`{scheme}` is written here"))
+                .label(span, format!("`{other}` is written here"))
+                .help(
+                    "write `ckks` for both, or `bfv` for what products use and `tfhe` for what functions use; or \
+                     leave the schemes out, and the checker chooses",
+                )
+        }
+        None => {
+            let message = format!("`{scheme}` is written, but this program is to run on {own}");
+            Diagnostic::error("E0305", message)
+                .label(found.span, format!("`{scheme}` is written here"))
+                .help("leave out `--scheme` and `--profile`, or leave the scheme out of the type")
+        }
+    }
 }
 
 /// E0306

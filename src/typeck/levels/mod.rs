@@ -17,6 +17,66 @@ use crate::graph::{Graph, LevelExpr, NodeId, Op, Scheme, Written};
 use constraints::{Solution, System, Var, Why};
 pub(super) use explain::label_node;
 
+/// Schemes that one engine computes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Products on `bfv`, functions on `tfhe`.
+    #[default]
+    Tfhe,
+    /// Both on `ckks`.
+    Ckks,
+}
+
+impl Family {
+    /// The family of an encrypted scheme.
+    fn of(scheme: Scheme) -> Option<Self> {
+        match scheme {
+            Scheme::Clear => None,
+            Scheme::Bfv | Scheme::Tfhe => Some(Self::Tfhe),
+            Scheme::Ckks => Some(Self::Ckks),
+        }
+    }
+
+    pub fn other(self) -> Self {
+        match self {
+            Self::Tfhe => Self::Ckks,
+            Self::Ckks => Self::Tfhe,
+        }
+    }
+
+    /// What products are made on.
+    fn ring(self) -> Scheme {
+        match self {
+            Self::Tfhe => Scheme::Bfv,
+            Self::Ckks => Scheme::Ckks,
+        }
+    }
+
+    /// The families whose schemes are written in the types of a graph.
+    pub fn written(graph: &Graph) -> Vec<Self> {
+        let mut written: Vec<Self> = graph
+            .ids()
+            .filter_map(|id| match &graph.node(id).op {
+                Op::Ascribe(written) => written.scheme.and_then(Self::of),
+                _ => None,
+            })
+            .collect();
+        written.sort_unstable_by_key(|family| *family as u8);
+        written.dedup();
+        written
+    }
+}
+
+impl fmt::Display for Family {
+    /// As `--scheme` has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tfhe => "tfhe",
+            Self::Ckks => "ckks",
+        })
+    }
+}
+
 /// Levels that a parameter profile offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Depth {
@@ -27,22 +87,32 @@ pub struct Depth {
 /// What levels there are.
 #[derive(Clone, Debug)]
 pub struct LevelOptions {
+    pub family: Family,
     /// The profiles that may be chosen.
     pub profiles: Vec<Depth>,
     /// Profiles that exist beyond those, for the help line.
     pub others: Vec<Depth>,
-    /// The outputs are gradients, which are added to masters of type `bfv<0>`.
+    /// The outputs are gradients, which are added to masters of level 0.
     pub training: bool,
 }
 
 impl LevelOptions {
+    /// The rows of the ring engine.
+    pub fn ring(training: bool) -> Self {
+        let rows = &crate::he::ckks::params::RING_PROFILES;
+        // A product's result has the modulus that a bootstrap reads.
+        let profiles = rows.iter().map(|row| Depth { profile: row.name.to_owned(), levels: 1 }).collect();
+        let Self { profiles: others, .. } = Self::from_table(training, None);
+        Self { family: Family::Ckks, profiles, others, training }
+    }
+
     /// All profiles of the table, or the one that the user chose.
     pub fn from_table(training: bool, profile: Option<&str>) -> Self {
         let all = crate::he::params::PROFILES
             .iter()
             .map(|profile| Depth { profile: profile.name.to_owned(), levels: profile.depth() });
         let (profiles, others) = all.partition(|depth| profile.is_none_or(|name| depth.profile == name));
-        Self { profiles, others, training }
+        Self { family: Family::Tfhe, profiles, others, training }
     }
 
     fn deepest(&self) -> Option<&Depth> {
@@ -55,7 +125,7 @@ impl LevelOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 pub struct ValueType {
     pub scheme: Scheme,
-    /// Products that are left, for `bfv`.
+    /// Products that are left, for `bfv` and `ckks`.
     pub level: Option<u32>,
 }
 
@@ -77,7 +147,7 @@ pub enum SwitchKind {
     Out,
     /// `tfhe` → `bfv`
     Pack,
-    /// `bfv` → `bfv` through an identity table.
+    /// `bfv` → `bfv` or `ckks` → `ckks` through an identity table.
     Refresh,
 }
 
@@ -88,7 +158,7 @@ pub struct Switch {
     /// None: the value is an output.
     pub to: Option<NodeId>,
     pub kind: SwitchKind,
-    /// The level of the `bfv` side.
+    /// The level of the side that has one.
     pub level: u32,
 }
 
@@ -162,7 +232,7 @@ pub fn solve(graph: &Graph, outputs: &[NodeId], options: &LevelOptions) -> Resul
     }
     let solution = match solver.system.solve() {
         Ok(solution) => solver.lifted(solution),
-        Err(conflict) => return Err(vec![explain::conflict(graph, &conflict)]),
+        Err(conflict) => return Err(vec![explain::conflict(graph, options.family, &conflict)]),
     };
     solver.check_sums(&solution)?;
     solver.check_depth(&solution)?;
@@ -232,6 +302,7 @@ impl Solver<'_> {
         let all_clear = classes().all(|class| class == Class::Clear);
         match &self.graph.node(id).op {
             Op::Input | Op::Argument(_) => Class::Leaf(Leaf::Fresh),
+            Op::Label if self.options.family == Family::Ckks => Class::Leaf(Leaf::Fresh),
             Op::Label | Op::Param(_) => Class::Leaf(Leaf::Table),
             Op::Const(_) => Class::Clear,
             _ if all_clear && !matches!(self.graph.node(id).op, Op::Ascribe(_)) => Class::Clear,
@@ -240,7 +311,7 @@ impl Solver<'_> {
             Op::Mul if classes().all(|class| class != Class::Clear) => Class::Leaf(Leaf::Table),
             op if is_product(op) => Class::Leveled,
             Op::Ascribe(written) => match (written.scheme, linear()) {
-                (Some(Scheme::Bfv), _) => Class::Leveled,
+                (Some(Scheme::Bfv | Scheme::Ckks), _) => Class::Leveled,
                 (Some(Scheme::Tfhe), _) => Class::Leaf(Leaf::Table),
                 (_, class) => class,
             },
@@ -252,11 +323,12 @@ impl Solver<'_> {
     fn check_scheme(&mut self, id: NodeId, written: &Written) {
         let Some(scheme) = written.scheme else { return };
         let operand = self.graph.operands(id)[0];
+        if Family::of(scheme).is_some_and(|family| family != self.options.family) {
+            self.diagnostics.push(explain::other_family(self.graph, written, scheme, self.options.family));
+            return;
+        }
         let fits = match (scheme, self.class(operand)) {
-            (Scheme::Ckks, _) => {
-                self.diagnostics.push(explain::no_ckks(written));
-                return;
-            }
+            (Scheme::Ckks, class) => class != Class::Clear,
             (Scheme::Clear, class) => class == Class::Clear,
             (_, _) if !written.exact => true,
             (Scheme::Bfv, class) => !matches!(class, Class::Clear | Class::Leaf(Leaf::Table)),
@@ -265,6 +337,7 @@ impl Solver<'_> {
         if !fits {
             let found = match self.class(operand) {
                 Class::Clear => "clear",
+                _ if self.options.family == Family::Ckks => "ckks",
                 Class::Leaf(Leaf::Table) => "tfhe",
                 _ => "bfv",
             };
@@ -413,8 +486,9 @@ impl Solver<'_> {
             let Some((operands, level)) = self.meeting(solution, operand) else { continue };
             let lowest = operands.iter().filter_map(|o| self.level(solution, *o)).min().unwrap_or(level);
             if written.level.is_some() && lowest > level {
+                let wanted = ValueType { scheme: self.options.family.ring(), level: Some(lowest) };
                 return Err(vec![explain::sum_written_lower(
-                    self.graph, id, operand, written, level, lowest,
+                    self.graph, id, operand, written, level, wanted,
                 )]);
             }
         }
@@ -448,7 +522,7 @@ impl Solver<'_> {
                 _ => {}
             }
         }
-        Err(vec![explain::too_deep(self.graph, &chain, fixed_by, depth, allowed, &self.options.others)])
+        Err(vec![explain::too_deep(self.graph, &chain, fixed_by, depth, allowed, self.options)])
     }
 
     fn typing(&self, solution: &Solution) -> Typing {
@@ -476,13 +550,20 @@ impl Solver<'_> {
             }
         }
         for &id in &self.ids {
-            let bfv = |level| ValueType { scheme: Scheme::Bfv, level: Some(level) };
+            let family = self.options.family;
+            let ring = |level| ValueType { scheme: family.ring(), level: Some(level) };
             typing.types[id.index()] = Some(match (self.class(id), self.level(solution, id)) {
-                (Class::Leveled, level) => bfv(level.unwrap_or(0)),
-                (Class::Leaf(Leaf::Table), _) => ValueType { scheme: Scheme::Tfhe, level: None },
-                (Class::Leaf(_), _) => bfv(entry_levels[id.index()]),
+                (Class::Leveled, level) => ring(level.unwrap_or(0)),
+                (Class::Leaf(Leaf::Table), _) if family == Family::Tfhe => {
+                    ValueType { scheme: Scheme::Tfhe, level: None }
+                }
+                (Class::Leaf(_), _) => ring(entry_levels[id.index()]),
                 (Class::Clear, _) => ValueType { scheme: Scheme::Clear, level: None },
             });
+        }
+        if self.options.family == Family::Ckks {
+            // Functions read and give ciphertexts of the same scheme.
+            typing.switches.retain(|switch| matches!(switch.kind, SwitchKind::Encrypt | SwitchKind::Refresh));
         }
         typing
     }

@@ -1,7 +1,7 @@
 //! Into the large ring and out of it: Σ X^i·ct_i(X^8) interleaves eight small rings, the secret becoming s(X^8).
 
 use super::{
-    super::evaluator::Ciphertext,
+    super::ciphertext::Ciphertext,
     super::params::RINGS,
     ciphertext::{SmallCiphertext, limb_mut},
     ring::{DEGREE, LIMBS, SmallRing, Width},

@@ -6,9 +6,12 @@
 use std::collections::HashMap;
 
 use crate::diagnostics::{Diagnostic, Span};
-use crate::graph::{Constant, Function, Graph, NodeId, Op, ParamId, ScalarExpr, elements};
+use crate::graph::{Constant, Graph, NodeId, Op, ParamId, ScalarExpr, elements};
 
 use super::form::{AtomId, Form};
+use super::parameters::Parameters;
+
+mod multiply;
 
 /// Where an atom's elements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +91,7 @@ pub struct TableFn {
     pub expr: ScalarExpr,
 }
 
-/// One look-up per element: up to two functions of the same value.
+/// One look-up per element: functions of the same value.
 #[derive(Clone, Debug)]
 pub struct Site {
     pub node: NodeId,
@@ -98,6 +101,8 @@ pub struct Site {
     pub range: f64,
     pub elements: usize,
     pub per_sample: bool,
+    /// A site and its function whose outputs multiply these, element by element, before they leave the slots.
+    pub multiplier: Option<(usize, usize)>,
 }
 
 /// A program as atoms, products, tables and forms.
@@ -122,13 +127,33 @@ pub trait RangeOf {
 /// Pieces into which one product is cut at most.
 const MAX_PIECES: usize = 64;
 
+/// What an engine can do.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Products in a row that the ring carries.
+    pub depth: usize,
+    /// Coefficients of the ring.
+    pub degree: usize,
+    /// Functions of one value that a bootstrap gives.
+    pub functions: usize,
+    /// Whether outputs of two tables can be multiplied, element by element, before they leave the slots.
+    pub slot_products: bool,
+}
+
+impl Target {
+    pub fn of(parameters: Parameters) -> Self {
+        let (depth, degree) = (parameters.depth(), parameters.degree());
+        match parameters {
+            Parameters::Tfhe(_) => Self { depth, degree, functions: 2, slot_products: false },
+            Parameters::Ckks(_) => Self { depth, degree, functions: usize::MAX, slot_products: true },
+        }
+    }
+}
+
 pub struct Lowering<'a> {
     graph: &'a Graph,
     ranges: &'a dyn RangeOf,
-    /// Products in a row that the ring carries.
-    max_depth: usize,
-    /// Coefficients of the ring.
-    degree: usize,
+    target: Target,
     out: Lowered,
     forms: Vec<Option<Form>>,
     weights: HashMap<ParamId, AtomId>,
@@ -141,14 +166,12 @@ impl<'a> Lowering<'a> {
         graph: &'a Graph,
         outputs: &[NodeId],
         ranges: &'a dyn RangeOf,
-        max_depth: usize,
-        degree: usize,
+        target: Target,
     ) -> Result<Lowered, Diagnostic> {
         let mut lowering = Self {
             graph,
             ranges,
-            max_depth,
-            degree,
+            target,
             out: Lowered::default(),
             forms: vec![None; graph.len()],
             weights: HashMap::new(),
@@ -161,7 +184,7 @@ impl<'a> Lowering<'a> {
             lowering.forms[id.index()] = Some(form);
         }
         lowering.out.outputs = outputs.iter().map(|&id| lowering.form(id)).collect();
-        lowering.out.drop_unused();
+        lowering.out.drop_unused(target.functions);
         Ok(lowering.out)
     }
 
@@ -240,6 +263,7 @@ impl<'a> Lowering<'a> {
             range: self.ranges.param(param),
             elements: self.graph.node(id).elements(),
             per_sample: false,
+            multiplier: None,
         });
         let atom = self.atom(AtomKind::Weight { site: self.out.sites.len() - 1, param }, &shape, false);
         self.weights.insert(param, atom);
@@ -276,6 +300,7 @@ impl<'a> Lowering<'a> {
                     input: SiteInput::Form(input),
                     functions: vec![function],
                     range,
+                    multiplier: None,
                 });
                 self.tables.insert(key, self.out.sites.len() - 1);
                 (self.out.sites.len() - 1, 0)
@@ -305,7 +330,7 @@ impl<'a> Lowering<'a> {
         }
         if let Some(atom) = form.as_atom()
             && let AtomKind::Product(product) = self.out.atoms[atom.0 as usize].kind
-            && self.depth[product] < self.max_depth
+            && self.depth[product] < self.target.depth
         {
             return (Side::Product(product), self.depth[product]);
         }
@@ -363,7 +388,7 @@ impl<'a> Lowering<'a> {
     /// many of the axis' elements fit. A gradient is not cut: its master is one ciphertext.
     fn split(&self, product: &Product) -> Option<(usize, usize)> {
         let needed = self.coefficients(product);
-        if needed <= self.degree
+        if needed <= self.target.degree
             || product.contracted().is_empty()
             || !matches!(product.sides[1], Side::Leaf(_))
         {
@@ -371,7 +396,7 @@ impl<'a> Lowering<'a> {
         }
         let free = |label: &u8| !product.labels[0].contains(label) && product.labels[2].contains(label);
         let (axis, label) = product.labels[1].iter().enumerate().find(|(_, label)| free(label))?;
-        let chunk = self.degree / (needed / product.sizes[label]);
+        let chunk = self.target.degree / (needed / product.sizes[label]);
         (chunk > 0 && product.sizes[label].div_ceil(chunk) <= MAX_PIECES).then_some((axis, chunk))
     }
 
@@ -462,76 +487,6 @@ impl<'a> Lowering<'a> {
         };
         Ok(self.push_product(product, 1, &shape))
     }
-
-    /// A product of two encrypted values, element by element: one table for a mask, else two of quarter squares.
-    fn mul(&mut self, id: NodeId, operands: &[NodeId]) -> Result<Form, Diagnostic> {
-        let node = self.graph.node(id).clone();
-        for (value, mask) in [(0, 1), (1, 0)] {
-            let (value, mask) = (operands[value], operands[mask]);
-            if let Op::Const(_) = &self.graph.node(mask).op {
-                return Err(self.unsupported(id, "a public tensor times an encrypted one, element by element, has no layout in this version"));
-            }
-            let Op::Lut(function) = &self.graph.node(mask).op else { continue };
-            let source = self.graph.operands(mask)[0];
-            let source_range = self.ranges.site(source);
-            let Some((low, high)) = two_valued(&function.expr, source_range) else { continue };
-            // The mask as ±range shifts the value into the half of the table that treats it.
-            let range = self.ranges.site(value);
-            let sign = step(ScalarExpr::Z).mul(constant(2.0 * range)).sub(constant(range));
-            let source_form = self.form(source);
-            let shift = self.table(mask, source, source_form, "mask", sign, source_range);
-            let shift = Form::atom(shift, &node.shape, self.graph.node(mask).per_sample);
-            let sum = self.form(value).add(&shift, 1.0);
-            let above = step(ScalarExpr::Z);
-            let expr = above
-                .clone()
-                .mul(constant(high).mul(ScalarExpr::Z.sub(constant(range))))
-                .add(constant(1.0).sub(above).mul(constant(low).mul(ScalarExpr::Z.add(constant(range)))));
-            let atom = self.table(id, id, sum, "masked", expr, 2.0 * range);
-            return Ok(Form::atom(atom, &node.shape, node.per_sample));
-        }
-        let range = operands.iter().map(|&o| self.ranges.site(o)).fold(0.0, f64::max) * 2.0;
-        let (a, b) = (self.form(operands[0]), self.form(operands[1]));
-        let square = ScalarExpr::Z.mul(ScalarExpr::Z).mul(constant(0.25));
-        let plus = self.own_table(id, a.clone().add(&b, 1.0), "quarter square", square.clone(), range);
-        let minus = self.own_table(id, a.add(&b, -1.0), "quarter square", square, range);
-        Ok(plus.add(&minus, -1.0))
-    }
-
-    /// A table of a value that no node of the graph holds.
-    fn own_table(&mut self, id: NodeId, input: Form, name: &str, expr: ScalarExpr, range: f64) -> Form {
-        let (shape, per_sample) = (input.shape.clone(), input.per_sample);
-        self.out.sites.push(Site {
-            node: id,
-            elements: input.elements(),
-            per_sample,
-            input: SiteInput::Form(input),
-            functions: vec![TableFn { name: name.to_owned(), expr }],
-            range,
-        });
-        let atom =
-            self.atom(AtomKind::Lut { site: self.out.sites.len() - 1, function: 0 }, &shape, per_sample);
-        Form::atom(atom, &shape, per_sample)
-    }
-}
-
-fn constant(value: f64) -> ScalarExpr {
-    ScalarExpr::Const(value)
-}
-
-fn step(of: ScalarExpr) -> ScalarExpr {
-    ScalarExpr::call(Function::Step, of)
-}
-
-/// `Some((below zero, above zero))` if a function has one value on each side of zero.
-fn two_valued(expr: &ScalarExpr, range: f64) -> Option<(f64, f64)> {
-    let (low, high) = (expr.eval(-range / 2.0), expr.eval(range / 2.0));
-    let constant_on = |sign: f64, value: f64| {
-        (1..=512).all(|i| {
-            (expr.eval(sign * range * i as f64 / 512.0) - value).abs() <= 1e-12 * value.abs().max(1.0)
-        })
-    };
-    (constant_on(-1.0, low) && constant_on(1.0, high)).then_some((low, high))
 }
 
 /// Labels a diagnostic with a call stack: the user's line first, then where in the library it happened.

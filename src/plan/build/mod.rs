@@ -1,5 +1,7 @@
 //! Scheduling: layouts, levels, amplitudes and the order of stages for a lowered program.
 
+mod amplitudes;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,10 +10,10 @@ use crate::graph::{Constant, Graph, NodeId, ParamId};
 
 use super::form::Form;
 use super::layout::Layout;
-use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, locate};
+use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, TableFn, locate};
 use super::nominal::{Nominal, Sizes, weight_rms};
 use super::parameters::Parameters;
-use super::place::{NoLayout, Placed, place};
+use super::place::{NoLayout, Placed, Strides, place};
 use super::schedule::{Master, Operand, Output, ProductStep, Read, Schedule, SiteStep, Source, Table};
 use super::stages::stages;
 
@@ -35,6 +37,8 @@ struct Builder<'a> {
     /// Requests: units of t per unit of value, by lowered product.
     requests: HashMap<usize, f64>,
     sizes: Sizes,
+    /// Largest outputs of tables, in units of value; by site and function.
+    largest: HashMap<(usize, usize), f64>,
 }
 
 /// Builds the schedule of a lowered program.
@@ -57,16 +61,13 @@ pub fn build(
         products: Vec::new(),
         product_at: HashMap::new(),
         requests: HashMap::new(),
+        largest: HashMap::new(),
     };
     let masters = builder.masters(ranges, purpose)?;
+    builder.largest = builder.largest_outputs(&masters);
     builder.request_products(&masters, purpose)?;
     builder.place_products()?;
     builder.finish(masters, purpose)
-}
-
-/// The power of two next to `x`.
-fn power_of_two(x: f64) -> f64 {
-    x.log2().round().exp2()
 }
 
 impl Builder<'_> {
@@ -147,9 +148,11 @@ impl Builder<'_> {
         roots.sort_unstable();
         for root in roots {
             let node = self.lowered.products[root].node;
+            let strides = if self.parameters.is_ckks() { Strides::PowersOfTwo } else { Strides::Dense };
+            let degree = self.parameters.degree();
             let placed =
-                place(&self.lowered.products, root, self.parameters.degree(), self.batch).map_err(|why| {
-                    match why {
+                place(&self.lowered.products, root, degree, self.batch, strides).map_err(
+                    |why| match why {
                         NoLayout::TooLarge { needed, degree } => self.unsupported(
                             node,
                             format!("a product of {needed} weights does not fit a ring of degree {degree}"),
@@ -162,46 +165,29 @@ impl Builder<'_> {
                             "its unused coefficients would meet what is read",
                             "put `refresh(…)` or a function between the two products",
                         ),
-                    }
-                })?;
+                    },
+                )?;
             let amplitude = self.requests[&root];
-            let (index, _) = self.add_product(root, &placed, amplitude, 0)?;
+            let index = self.add_product(root, &placed, amplitude, 0)?;
             self.product_at.insert(root, index);
         }
         Ok(())
     }
 
-    /// Adds a product with its operands; its result has this level and amplitude. Returns its index and noise.
+    /// Adds a product with its operands; its result has this level and amplitude. Returns its index.
     fn add_product(
         &mut self,
         lowered: usize,
         placed: &Placed,
         amplitude: f64,
         level: usize,
-    ) -> Result<(usize, f64), Diagnostic> {
+    ) -> Result<usize, Diagnostic> {
         let product = self.lowered.products[lowered].clone();
-        let rms: Vec<f64> = product.sides.iter().map(|side| self.sizes.side(&self.lowered, side)).collect();
-        // Least noise in the result for a given product of the amplitudes.
-        let left = match &product.sides {
-            [Side::Leaf(left), Side::Leaf(right)] => {
-                let units = [self.leaf_noise(left, 1.0), self.leaf_noise(right, 1.0)];
-                match (units[0] > 0.0, units[1] > 0.0) {
-                    (false, _) => 1.0,
-                    (_, false) => amplitude,
-                    _ => power_of_two((amplitude * units[0] * rms[1] / (units[1] * rms[0])).sqrt()),
-                }
-            }
-            // In a row, every factor gets an equal share of the bits.
-            [left, right] => {
-                let (left, right) = (self.factors(left), self.factors(right));
-                power_of_two(amplitude.powf(left / (left + right)))
-            }
-        };
+        let left = self.split(&product, amplitude);
         let amplitudes = [left, amplitude / left];
         let mut sides = [Source::Operand(0); 2];
-        let mut noises = [0.0; 2];
         for k in 0..2 {
-            (sides[k], noises[k]) = match (&product.sides[k], &placed.inner[k]) {
+            sides[k] = match (&product.sides[k], &placed.inner[k]) {
                 (Side::Leaf(form), _) => {
                     let operand = self.operand(
                         product.node,
@@ -211,11 +197,10 @@ impl Builder<'_> {
                         amplitudes[k],
                         level + 1,
                     );
-                    (Source::Operand(operand), self.operands[operand].noise)
+                    Source::Operand(operand)
                 }
                 (Side::Product(inner), Some(placed)) => {
-                    let (index, noise) = self.add_product(*inner, placed, amplitudes[k], level + 1)?;
-                    (Source::Product(index), noise)
+                    Source::Product(self.add_product(*inner, placed, amplitudes[k], level + 1)?)
                 }
                 (Side::Product(_), None) => {
                     return Err(self.unsupported(
@@ -227,15 +212,6 @@ impl Builder<'_> {
                 }
             };
         }
-        let mut summed: f64 = product.contracted().iter().map(|l| product.sizes[l] as f64).product();
-        if product.batch_sum {
-            summed *= self.batch as f64;
-        }
-        let noise = summed.sqrt()
-            * ((amplitudes[0] * rms[0] * noises[1]).powi(2)
-                + (amplitudes[1] * rms[1] * noises[0]).powi(2)
-                + (noises[0] * noises[1]).powi(2))
-            .sqrt();
         let mut sizes: Vec<(u8, usize)> = product.sizes.iter().map(|(&l, &s)| (l, s)).collect();
         sizes.sort_unstable();
         self.products.push(ProductStep {
@@ -250,33 +226,9 @@ impl Builder<'_> {
             level,
             amplitude,
             rms: self.sizes.product(&self.lowered, &product),
-            noise,
+            noise: 0.0,
         });
-        Ok((self.products.len() - 1, noise))
-    }
-
-    /// Leaves that a side multiplies.
-    fn factors(&self, side: &Side) -> f64 {
-        match side {
-            Side::Leaf(_) => 1.0,
-            Side::Product(inner) => self.lowered.products[*inner].sides.iter().map(|s| self.factors(s)).sum(),
-        }
-    }
-
-    /// Error of a leaf in units of t when its look-ups are multiplied by `multiple` before packing.
-    fn leaf_noise(&self, form: &Form, multiple: f64) -> f64 {
-        let parameters = self.parameters;
-        let mut packed = 0.0;
-        let mut fresh = 0.0;
-        for term in &form.terms {
-            match self.lowered.atoms[term.atom.0 as usize].kind {
-                kind if parameters.is_fresh(kind) => fresh = parameters.fresh_noise_units().powi(2),
-                AtomKind::Label(_) => packed += parameters.label_variance_units() * multiple * multiple,
-                _ => packed += parameters.table_variance_units() * multiple * multiple,
-            }
-        }
-        let packed = if packed > 0.0 { parameters.packed_noise_units(packed).powi(2) } else { 0.0 };
-        (packed + fresh).sqrt()
+        Ok(self.products.len() - 1)
     }
 
     /// The operand with this form, layout, amplitude and level; an equal one is shared.
@@ -417,7 +369,6 @@ impl Builder<'_> {
             let product = &self.products[step];
             master.layout = product.layout.clone();
             master.gradient = (step, if coefficient < 0.0 { -1 } else { 1 });
-            master.step_noise = product.noise / master.amplitude;
         }
         let mut sites = Vec::new();
         for site in self.lowered.sites.clone() {
@@ -452,30 +403,25 @@ impl Builder<'_> {
                     "write a range after its type, as `in -16..16`",
                 ));
             }
-            let outputs = site.functions.len();
-            let operand_noise: f64 = reads
-                .iter()
-                .flat_map(|read| &read.sources)
-                .map(|&(source, factor)| {
-                    let own = match source {
-                        Source::Product(i) => self.products[i].noise,
-                        Source::Operand(i) => self.operands[i].noise,
-                        Source::Master(_) => 0.0,
-                    };
-                    (own * factor as f64 / self.t()).powi(2)
-                })
-                .sum();
-            let switches = self.parameters.lut_input_error(outputs, reads.len()).powi(2);
+            let table = |function: &TableFn| {
+                let mut table = Table::new(&function.name, &function.expr, range);
+                if site.multiplier.is_some() {
+                    // Two factors are whole, so that the product is.
+                    table.centre = 0.0;
+                }
+                table
+            };
             sites.push(SiteStep {
                 node: site.node,
                 reads,
                 constant,
                 range,
                 amplitude: self.t() / (4.0 * range),
-                tables: site.functions.iter().map(|f| Table::new(&f.name, &f.expr, range)).collect(),
+                tables: site.functions.iter().map(table).collect(),
                 elements: site.elements,
                 per_sample: site.per_sample,
-                input_error: 2.0 * (switches + operand_noise).sqrt(),
+                multiplier: site.multiplier,
+                input_error: 0.0,
                 rms,
             });
         }
@@ -502,84 +448,8 @@ impl Builder<'_> {
             label_amplitude: 0.0,
         };
         self.table_amplitudes(&mut schedule)?;
+        self.predict_noise(&mut schedule);
         schedule.stages = stages(&schedule);
         Ok(schedule)
-    }
-
-    /// Each table gives the smallest amplitude that a use asks for; the others are integer multiples of it.
-    fn table_amplitudes(&self, schedule: &mut Schedule) -> Result<(), Diagnostic> {
-        let mut label: Option<f64> = None;
-        let mut tables: HashMap<(usize, usize), f64> = HashMap::new();
-        let uses: Vec<(NodeId, AtomKind, f64)> = schedule
-            .operands
-            .iter()
-            .flat_map(|operand| {
-                operand.form.terms.iter().map(|term| {
-                    let kind = schedule.atoms[term.atom.0 as usize].kind;
-                    (operand.node, kind, (operand.amplitude * term.coefficient).abs())
-                })
-            })
-            .collect();
-        for &(_, kind, amplitude) in &uses {
-            match kind {
-                AtomKind::Label(_) => label = Some(label.map_or(amplitude, |own| own.min(amplitude))),
-                AtomKind::Lut { site, function } => {
-                    let slot = tables.entry((site, function)).or_insert(amplitude);
-                    *slot = slot.min(amplitude);
-                }
-                AtomKind::Weight { site, .. } => {
-                    let slot = tables.entry((site, 0)).or_insert(amplitude);
-                    *slot = slot.min(amplitude);
-                }
-                AtomKind::Fresh(_) | AtomKind::Product(_) => {}
-            }
-        }
-        let base = |kind: AtomKind| match kind {
-            AtomKind::Label(_) => label,
-            AtomKind::Lut { site, function } => tables.get(&(site, function)).copied(),
-            AtomKind::Weight { site, .. } => tables.get(&(site, 0)).copied(),
-            AtomKind::Fresh(_) | AtomKind::Product(_) => None,
-        };
-        for &(node, kind, amplitude) in &uses {
-            let Some(base) = base(kind) else { continue };
-            let ratio = amplitude / base;
-            if (ratio - ratio.round()).abs() > 1e-6 * ratio {
-                return Err(self.unsupported(
-                    node,
-                    format!("an encrypted value is used with factors whose ratio {ratio:.4} is no integer"),
-                    "used here",
-                    "use factors that are powers of two, or a `lut` that scales the value",
-                ));
-            }
-        }
-        for (&(site, function), &amplitude) in &tables {
-            let Some(step) = schedule.sites.get_mut(site) else { continue };
-            let (node, range) = (step.node, step.range);
-            let Some(table) = step.tables.get_mut(function) else { continue };
-            table.amplitude = amplitude;
-            let largest = table.largest(range) * amplitude;
-            if largest.is_nan() || largest > self.parameters.table_limit_units() {
-                return Err(self.unsupported(
-                    node,
-                    format!("the outputs of `{}` do not fit the plaintext modulus", table.name),
-                    "this table's outputs, times the scale that its use needs, leave the modulus",
-                    "lower the learning rate, write narrower ranges, or choose `--profile precise`",
-                ));
-            }
-        }
-        schedule.label_amplitude = label.unwrap_or(1.0);
-        for operand in &mut schedule.operands {
-            let multiple = operand
-                .form
-                .terms
-                .iter()
-                .filter_map(|term| {
-                    let kind = schedule.atoms[term.atom.0 as usize].kind;
-                    base(kind).map(|base| (operand.amplitude * term.coefficient / base).abs())
-                })
-                .fold(1.0, f64::max);
-            operand.noise = self.leaf_noise(&operand.form, multiple);
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,415 @@
+//! The server's side of an encrypted run on the ring engine: products in the small ring, functions by bootstraps of the large
+//! one. No secret key exists here.
+
+use std::collections::HashMap;
+
+use rayon::prelude::*;
+
+use crate::he::ckks::params::RINGS;
+use crate::he::ckks::small::SmallCiphertext;
+use crate::he::ckks::{Half, Mask, Role, ServerKeys, Slots};
+use crate::plan::functions::{RingFunction, ring_functions};
+use crate::plan::gather::{Bootstrap, GatherPlan, Mirrored};
+use crate::plan::schedule::{Operand, ProductStep, Read, Schedule, Source, Stage};
+
+use super::{EngineError, Watch, encode};
+
+/// What the client sends for one batch: by operand, the ciphertexts of the part that the client encrypts.
+#[derive(Clone)]
+pub struct RingBatch {
+    pub size: usize,
+    pub fresh: Vec<Vec<SmallCiphertext>>,
+}
+
+impl RingBatch {
+    pub fn bytes(&self) -> usize {
+        self.fresh.iter().flatten().map(SmallCiphertext::bytes).sum()
+    }
+}
+
+/// One output ciphertext of a bootstrap: which tables it holds, each on the lanes of its site.
+struct Output {
+    parts: Vec<(usize, usize, Mask)>,
+}
+
+/// Trains on ciphertexts.
+pub struct RingServer<'a> {
+    keys: ServerKeys,
+    schedule: &'a Schedule,
+    plan: GatherPlan,
+    /// Public initial weights, by master.
+    initial: Vec<Vec<f32>>,
+    masters: Vec<SmallCiphertext>,
+    /// By site and table.
+    functions: Vec<Vec<RingFunction>>,
+    /// By stage and bootstrap.
+    outputs: Vec<Vec<Vec<Output>>>,
+    /// By operand: what the server adds in the clear.
+    public: Vec<Vec<i64>>,
+}
+
+/// Ciphertexts of one step.
+pub struct RingState {
+    pub operands: Vec<Vec<SmallCiphertext>>,
+    pub products: Vec<Vec<SmallCiphertext>>,
+    /// By site and table: the rings of the site.
+    looked_up: Vec<Vec<Vec<SmallCiphertext>>>,
+    /// What later bootstraps multiply with: by site and table, and by its bootstraps in their order.
+    saved: HashMap<(usize, usize), Vec<Slots>>,
+}
+
+type Done<T> = Result<T, EngineError>;
+
+impl<'a> RingServer<'a> {
+    /// A server at the first step: masters are zero, the working weights are the public initial ones.
+    pub fn new(keys: ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
+        let plan = GatherPlan::of(schedule).map_err(|error| EngineError::Failed(error.to_string()))?;
+        let masters = schedule.masters.iter().map(|_| keys.zero()).collect();
+        let functions =
+            ring_functions(schedule).map_err(|diagnostic| EngineError::Failed(diagnostic.message.clone()))?;
+        let outputs = plan
+            .stages
+            .iter()
+            .map(|stage| {
+                stage.bootstraps.iter().map(|own| outputs(schedule, &plan, &functions, own)).collect()
+            })
+            .collect::<Done<_>>()?;
+        let public = schedule
+            .operands
+            .iter()
+            .map(|operand| {
+                (0..operand.form.elements())
+                    .map(|element| encode::public_part(schedule, operand, &initial, element))
+                    .collect()
+            })
+            .collect();
+        Ok(Self { keys, schedule, plan, initial, masters, functions, outputs, public })
+    }
+
+    pub fn initial(&self) -> &[Vec<f32>] {
+        &self.initial
+    }
+
+    /// The masters: what the weights have changed since the start, encrypted.
+    pub fn masters(&self) -> &[SmallCiphertext] {
+        &self.masters
+    }
+
+    /// One step of gradient descent.
+    pub fn step(&mut self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
+        let state = self.run(batch, watch)?;
+        for (own, master) in self.masters.iter_mut().zip(&self.schedule.masters) {
+            let (product, factor) = master.gradient;
+            let gradient = &state.products[product][0];
+            if factor < 0 {
+                own.add_assign(gradient)?;
+            } else {
+                own.sub_assign(gradient)?;
+            }
+        }
+        Ok(state)
+    }
+
+    /// All stages of a step, without changing the masters.
+    pub fn run(&self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
+        let schedule = self.schedule;
+        let empty = |_| Vec::new();
+        let mut state = RingState {
+            operands: schedule.operands.iter().map(empty).collect(),
+            products: schedule.products.iter().map(|_| Vec::new()).collect(),
+            looked_up: schedule.sites.iter().map(|_| Vec::new()).collect(),
+            saved: HashMap::new(),
+        };
+        for (index, stage) in schedule.stages.iter().enumerate() {
+            if watch.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            match stage {
+                Stage::Tables(sites) => self.look_up(index, sites, &mut state, watch)?,
+                Stage::Operands(operands) => {
+                    for &operand in operands {
+                        state.operands[operand] = self.operand(operand, &state, batch)?;
+                    }
+                }
+                Stage::Products(products) => {
+                    for &product in products {
+                        state.products[product] = self.product(&schedule.products[product], &state)?;
+                    }
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    fn source<'s>(&'s self, source: Source, state: &'s RingState) -> &'s [SmallCiphertext] {
+        match source {
+            Source::Operand(i) => &state.operands[i],
+            Source::Product(i) => &state.products[i],
+            Source::Master(i) => std::slice::from_ref(&self.masters[i]),
+        }
+    }
+
+    /// Adds up what a read takes from one layout, as ciphertexts, polynomial by polynomial.
+    pub fn gathered(&self, read: &Read, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let sources: Vec<_> =
+            read.sources.iter().map(|&(source, factor)| (self.source(source, state), factor)).collect();
+        let count = sources.iter().map(|(ciphertexts, _)| ciphertexts.len()).max().unwrap_or(0);
+        (0..count)
+            .map(|polynomial| {
+                let mut sum: Option<SmallCiphertext> = None;
+                for (ciphertexts, factor) in &sources {
+                    // What the batch shares is one polynomial.
+                    let own = ciphertexts.get(polynomial).or_else(|| ciphertexts.first());
+                    let own = own.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?;
+                    add(&mut sum, scaled(own, *factor))?;
+                }
+                sum.ok_or_else(|| EngineError::Failed("a look-up reads nothing".into()))
+            })
+            .collect()
+    }
+
+    /// What a site looks up, in its rings.
+    fn inputs(&self, site: usize, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let schedule = self.schedule;
+        let step = &schedule.sites[site];
+        let lanes = &self.plan.sites[site];
+        let mut rings: Vec<Option<SmallCiphertext>> = vec![None; lanes.rings];
+        for (read, program) in step.reads.iter().zip(&lanes.reads) {
+            let sources = self.gathered(read, state)?;
+            for (ring, routed) in rings.iter_mut().zip(self.routed(program, &sources)?) {
+                add(ring, routed)?;
+            }
+        }
+        let degree = schedule.degree();
+        let mut rings: Vec<SmallCiphertext> =
+            rings.into_iter().map(|ring| ring.unwrap_or_else(|| self.keys.zero())).collect();
+        let mut constants: Vec<Vec<i64>> = vec![Vec::new(); lanes.rings];
+        for (at, &lane) in lanes.lanes.iter().enumerate() {
+            let constant = step.constant.get(at % step.elements);
+            if constant != 0.0 {
+                let ring = &mut constants[lane as usize / degree];
+                ring.resize(degree, 0);
+                ring[lane as usize % degree] = (constant * step.amplitude).round() as i64;
+            }
+        }
+        for (ring, constants) in rings.iter_mut().zip(&constants) {
+            if !constants.is_empty() {
+                ring.add_plain(constants)?;
+            }
+        }
+        Ok(rings)
+    }
+
+    /// All bootstraps of a stage.
+    fn look_up(&self, stage: usize, sites: &[usize], state: &mut RingState, watch: &dyn Watch) -> Done<()> {
+        let schedule = self.schedule;
+        let degree = schedule.degree() as u32;
+        let half = degree / 2;
+        let mut inputs: Vec<Vec<SmallCiphertext>> = schedule.sites.iter().map(|_| Vec::new()).collect();
+        for &site in sites {
+            inputs[site] = self.inputs(site, state)?;
+            let empty = || vec![self.keys.zero(); self.plan.sites[site].rings];
+            state.looked_up[site] = schedule.sites[site].tables.iter().map(|_| empty()).collect();
+        }
+        for (bootstrap, outputs) in self.plan.stages[stage].bootstraps.iter().zip(&self.outputs[stage]) {
+            if watch.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            let shifted: Vec<Option<SmallCiphertext>> = bootstrap
+                .slots
+                .iter()
+                .map(|slot| {
+                    slot.map(|slot| {
+                        let ring = &inputs[slot.site][slot.ring];
+                        if slot.upper { ring.shift(2 * degree - half) } else { ring.clone() }
+                    })
+                })
+                .collect();
+            let results = self.bootstrap(bootstrap, &shifted, outputs, state)?;
+            for (output, rings) in outputs.iter().zip(results) {
+                for (slot, ring) in bootstrap.slots.iter().zip(rings) {
+                    let Some(slot) = slot else { continue };
+                    let Some(&(site, table, _)) = output.parts.iter().find(|(site, _, _)| *site == slot.site)
+                    else {
+                        continue;
+                    };
+                    let ring = if slot.upper { ring.shift(half) } else { ring };
+                    state.looked_up[site][table][slot.ring].add_assign(&ring)?;
+                }
+            }
+            watch.luts(bootstrap.used as u64);
+        }
+        Ok(())
+    }
+
+    /// One bootstrap: for each output, its eight rings.
+    fn bootstrap(
+        &self,
+        bootstrap: &Bootstrap,
+        inputs: &[Option<SmallCiphertext>],
+        outputs: &[Output],
+        state: &mut RingState,
+    ) -> Done<Vec<Vec<SmallCiphertext>>> {
+        let large = self.keys.bootstrapper();
+        let schedule = self.schedule;
+        let rings: [Option<&SmallCiphertext>; RINGS] = std::array::from_fn(|slot| inputs[slot].as_ref());
+        let functions = bootstrap.sites().into_iter().flat_map(|site| &self.functions[site]);
+        let degree = functions.map(RingFunction::degree).max().unwrap_or(1);
+        let half = if bootstrap.low { Half::Low } else { Half::Both };
+        let powers = large.open(&self.keys.embed(rings)?, degree, half)?;
+        let mut values = Vec::new();
+        for output in outputs {
+            let mut parts = Vec::new();
+            for (site, table, _) in &output.parts {
+                let function = self.functions[*site][*table].output.as_ref();
+                let function =
+                    function.ok_or_else(|| EngineError::Failed("a table has no outputs".into()))?;
+                parts.push(match schedule.sites[*site].multiplier {
+                    None => large.polynomial(&powers, function, Role::Output)?,
+                    Some(saved) => {
+                        // The saved values stand in the same slots of the bootstraps of their site, in the same order.
+                        let factor = state
+                            .saved
+                            .get_mut(&saved)
+                            .and_then(|factors| (!factors.is_empty()).then(|| factors.remove(0)));
+                        let factor =
+                            factor.ok_or_else(|| EngineError::Failed("a factor was not saved".into()))?;
+                        large.slot_product(
+                            &factor,
+                            &large.polynomial(&powers, function, Role::SecondFactor)?,
+                        )?
+                    }
+                });
+            }
+            values.push(parts);
+        }
+        for site in bootstrap.sites() {
+            for (table, function) in self.functions[site].iter().enumerate() {
+                let Some(factor) = &function.factor else { continue };
+                for _ in schedule.sites.iter().filter(|step| step.multiplier == Some((site, table))) {
+                    let factor = large.polynomial(&powers, factor, Role::FirstFactor)?;
+                    state.saved.entry((site, table)).or_default().push(factor);
+                }
+            }
+        }
+        let requests: Vec<Vec<(&Slots, &Mask)>> = values
+            .iter()
+            .zip(outputs)
+            .map(|(parts, output)| parts.iter().zip(output.parts.iter().map(|(_, _, mask)| mask)).collect())
+            .collect();
+        let closed = large.close(&requests)?;
+        closed.iter().map(|ciphertext| Ok(self.keys.extract(ciphertext)?)).collect()
+    }
+
+    /// Runs a route.
+    fn routed(&self, route: &Mirrored, sources: &[SmallCiphertext]) -> Done<Vec<SmallCiphertext>> {
+        let small = self.keys.small();
+        if !route.mirrored {
+            return Ok(small.execute(&route.program, sources)?);
+        }
+        let turned: Vec<SmallCiphertext> =
+            sources.par_iter().map(|source| small.reverse(source)).collect::<Result<_, _>>()?;
+        Ok(small.execute(&route.program, &turned)?)
+    }
+
+    /// The polynomials of an operand: what was looked up, what the client sent, and what is public.
+    fn operand(&self, index: usize, state: &RingState, batch: &RingBatch) -> Done<Vec<SmallCiphertext>> {
+        let schedule = self.schedule;
+        let operand = &schedule.operands[index];
+        let (samples, held) = rows(operand, batch.size);
+        let mut sums: Vec<Option<SmallCiphertext>> = vec![None; samples.div_ceil(held)];
+        for term in &self.plan.operands[index] {
+            let sources = &state.looked_up[term.site][term.table];
+            for (sum, routed) in sums.iter_mut().zip(self.routed(&term.route, sources)?) {
+                add(sum, scaled(&routed, term.multiple))?;
+            }
+        }
+        let mut out = Vec::with_capacity(sums.len());
+        for (polynomial, mut sum) in sums.into_iter().enumerate() {
+            if operand.fresh {
+                let fresh = batch.fresh[index].get(polynomial).cloned();
+                add(
+                    &mut sum,
+                    fresh.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?,
+                )?;
+            }
+            let mut sum = sum.unwrap_or_else(|| self.keys.zero());
+            if self.public[index].iter().any(|&v| v != 0) {
+                let here = held.min(samples - polynomial * held);
+                let values: Vec<i64> = (0..here).flat_map(|_| self.public[index].iter().copied()).collect();
+                let plain = encode::polynomials(schedule.degree(), &operand.layout, &values, true);
+                if let Some(plain) = plain.first() {
+                    sum.add_plain(plain)?;
+                }
+            }
+            out.push(sum);
+        }
+        Ok(out)
+    }
+
+    fn product(&self, step: &ProductStep, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let sides = step.sides.map(|side| self.source(side, state));
+        let count = sides[0].len().max(sides[1].len());
+        let at = |k: usize, i: usize| sides[k].get(i).or_else(|| sides[k].first());
+        let pairs = (0..count)
+            .map(|i| at(0, i).zip(at(1, i)))
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| EngineError::Failed("a product has no operands".into()))?;
+        let small = self.keys.small();
+        if step.batch_sum {
+            return Ok(vec![small.product_sum(&pairs)?]);
+        }
+        Ok(pairs.par_iter().map(|&pair| small.product_sum(&[pair])).collect::<Result<_, _>>()?)
+    }
+}
+
+fn scaled(ciphertext: &SmallCiphertext, factor: i64) -> SmallCiphertext {
+    let mut out = ciphertext.clone();
+    if factor != 1 {
+        out.mul_integer(factor);
+    }
+    out
+}
+
+fn add(sum: &mut Option<SmallCiphertext>, own: SmallCiphertext) -> Done<()> {
+    match sum {
+        Some(sum) => sum.add_assign(&own)?,
+        None => *sum = Some(own),
+    }
+    Ok(())
+}
+
+/// Samples of an operand in a batch, and how many of them one polynomial holds.
+fn rows(operand: &Operand, batch: usize) -> (usize, usize) {
+    if operand.per_sample { (batch, operand.layout.samples) } else { (1, 1) }
+}
+
+/// Output ciphertexts of a bootstrap: the k-th tables of all its sites share one, each on the lanes of its site.
+fn outputs(
+    schedule: &Schedule,
+    plan: &GatherPlan,
+    functions: &[Vec<RingFunction>],
+    bootstrap: &Bootstrap,
+) -> Done<Vec<Output>> {
+    let sites = bootstrap.sites();
+    let degree = schedule.degree();
+    // Tables that only multiply others have no outputs.
+    let own: Vec<Vec<usize>> = sites
+        .iter()
+        .map(|&site| (0..functions[site].len()).filter(|&k| functions[site][k].output.is_some()).collect())
+        .collect();
+    let count = own.iter().map(Vec::len).max().unwrap_or(0);
+    let part = |site: usize, table: usize| {
+        let mut weights = vec![0.0; degree * RINGS];
+        for lane in plan.bootstrap_lanes(degree, bootstrap, site) {
+            weights[lane as usize] = 1.0;
+        }
+        Ok((site, table, Mask::new(weights)?))
+    };
+    (0..count)
+        .map(|k| {
+            let parts = sites.iter().zip(&own).filter_map(|(&site, own)| Some((site, *own.get(k)?)));
+            Ok(Output { parts: parts.map(|(site, table)| part(site, table)).collect::<Done<_>>()? })
+        })
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! The client's role on the ring engine: keys, encryption of batches, decryption of weights and results.
+
+use rayon::prelude::*;
+
+use crate::he::HeError;
+use crate::he::ckks::params::RingProfile;
+use crate::he::ckks::small::SmallCiphertext;
+use crate::he::ckks::{ClientKey, ServerKeys};
+use crate::interp::ring::{RingBatch, RingServer};
+use crate::interp::{Batch, EngineError, Watch, encode};
+use crate::plan::layout::Layout;
+use crate::plan::schedule::{Output, Schedule};
+
+use super::events::{Observer, Phase, Progress};
+use super::roles::Roles;
+
+/// Holds the only secret key.
+pub struct RingClient {
+    key: ClientKey,
+}
+
+impl RingClient {
+    pub fn new(profile: &'static RingProfile) -> Result<Self, HeError> {
+        Ok(Self { key: ClientKey::generate(profile)? })
+    }
+
+    /// The evaluation keys.
+    pub fn server_keys(&self, progress: &dyn Fn(usize, usize)) -> Result<ServerKeys, HeError> {
+        self.key.server_keys(progress)
+    }
+
+    /// Decrypts polynomials of a layout to the integers at its places.
+    pub fn integers(
+        &self,
+        schedule: &Schedule,
+        layout: &Layout,
+        ciphertexts: &[SmallCiphertext],
+        samples: usize,
+    ) -> Result<Vec<i64>, HeError> {
+        let polynomials: Vec<Vec<i64>> = ciphertexts
+            .iter()
+            .map(|ciphertext| Ok(self.key.decrypt(ciphertext)?.to_vec()))
+            .collect::<Result<_, HeError>>()?;
+        Ok(encode::read_back(schedule.degree(), layout, &polynomials, samples))
+    }
+
+    /// The value of an output of a program that is evaluated once.
+    fn output(
+        &self,
+        schedule: &Schedule,
+        output: &Output,
+        read: impl Fn(&crate::plan::schedule::Read) -> Result<Vec<SmallCiphertext>, EngineError>,
+    ) -> Result<Vec<f32>, EngineError> {
+        let mut sums = vec![0i64; crate::graph::elements(&output.shape)];
+        for own in &output.reads {
+            let values = self.integers(schedule, &own.layout, &read(own)?, 1)?;
+            for (sum, &index) in sums.iter_mut().zip(own.map.iter()) {
+                if index != crate::graph::NONE {
+                    *sum = encode::centred(schedule, *sum + values[index as usize]);
+                }
+            }
+        }
+        let value = |(i, &v): (usize, &i64)| (v as f64 / output.amplitude + output.constant.get(i)) as f32;
+        Ok(sums.iter().enumerate().map(value).collect())
+    }
+}
+
+impl Roles for RingClient {
+    type Keys = ServerKeys;
+    type Batch = RingBatch;
+    type Server<'a> = RingServer<'a>;
+
+    fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, ServerKeys), HeError> {
+        observer.phase(Phase::Keys);
+        let profile = schedule.parameters.ckks().ok_or_else(|| HeError::Library {
+            operation: "client",
+            message: format!(
+                "the schedule has parameters `{}` of another scheme",
+                schedule.parameters.name()
+            ),
+        })?;
+        let client = Self::new(profile)?;
+        let keys = client.server_keys(&|done, total| {
+            observer.progress(Progress { done: done as u64, total: total as u64 });
+        })?;
+        Ok((client, keys))
+    }
+
+    fn encrypt(&self, schedule: &Schedule, batch: &Batch<'_>) -> Result<RingBatch, HeError> {
+        let fresh = schedule
+            .operands
+            .iter()
+            .map(|operand| {
+                if !operand.fresh {
+                    return Ok(Vec::new());
+                }
+                let values = encode::fresh_part(schedule, operand, batch);
+                encode::polynomials(schedule.degree(), &operand.layout, &values, operand.per_sample)
+                    .par_iter()
+                    .map(|polynomial| Ok(self.key.encrypt(polynomial)?.expand()))
+                    .collect()
+            })
+            .collect::<Result<_, HeError>>()?;
+        Ok(RingBatch { size: batch.size, fresh })
+    }
+
+    fn server<'a>(
+        keys: ServerKeys,
+        schedule: &'a Schedule,
+        initial: Vec<Vec<f32>>,
+    ) -> Result<RingServer<'a>, EngineError> {
+        RingServer::new(keys, schedule, initial)
+    }
+
+    fn step(server: &mut RingServer<'_>, batch: &RingBatch, watch: &dyn Watch) -> Result<(), EngineError> {
+        server.step(batch, watch).map(|_| ())
+    }
+
+    fn weights(&self, schedule: &Schedule, server: &RingServer<'_>) -> Result<Vec<Vec<f32>>, HeError> {
+        schedule
+            .masters
+            .iter()
+            .zip(server.masters())
+            .zip(server.initial())
+            .map(|((plan, master), initial)| {
+                let values = self.integers(schedule, &plan.layout, std::slice::from_ref(master), 1)?;
+                let weight = |(&v, &w): (&i64, &f32)| (v as f64 / plan.amplitude) as f32 + w;
+                Ok(values.iter().zip(initial).map(weight).collect())
+            })
+            .collect()
+    }
+
+    fn evaluate(
+        &self,
+        schedule: &Schedule,
+        server: &RingServer<'_>,
+        batch: &RingBatch,
+        watch: &dyn Watch,
+    ) -> Result<Vec<f32>, EngineError> {
+        let state = server.run(batch, watch)?;
+        match schedule.outputs.first() {
+            Some(output) => self.output(schedule, output, |read| server.gathered(read, &state)),
+            None => Ok(Vec::new()),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The two roles of an encrypted run, as every scheme plays them: a client that encrypts and decrypts, a server that computes.
+
+use crate::he::HeError;
+use crate::interp::{Batch, EngineError, Watch};
+use crate::plan::schedule::Schedule;
+
+use super::events::Observer;
+
+/// A client of one scheme, and what it exchanges with its server.
+pub trait Roles: Sized {
+    /// Evaluation keys: all that the server gets of the client's keys.
+    type Keys;
+    /// The ciphertexts of one batch.
+    type Batch;
+    type Server<'a>;
+
+    /// A client with new keys, and the evaluation keys that a schedule needs.
+    fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, Self::Keys), HeError>;
+
+    /// Encrypts a batch: each operand of the client in its layout and amplitude, and the labels.
+    fn encrypt(&self, schedule: &Schedule, batch: &Batch<'_>) -> Result<Self::Batch, HeError>;
+
+    /// A server at the first step: the working weights are the public initial ones, by master.
+    fn server<'a>(
+        keys: Self::Keys,
+        schedule: &'a Schedule,
+        initial: Vec<Vec<f32>>,
+    ) -> Result<Self::Server<'a>, EngineError>;
+
+    /// One step of gradient descent, by the server.
+    fn step(server: &mut Self::Server<'_>, batch: &Self::Batch, watch: &dyn Watch)
+    -> Result<(), EngineError>;
+
+    /// The weights, decrypted: by master.
+    fn weights(&self, schedule: &Schedule, server: &Self::Server<'_>) -> Result<Vec<Vec<f32>>, HeError>;
+
+    /// The first output of a program that is evaluated once: computed by the server, decrypted by the client.
+    fn evaluate(
+        &self,
+        schedule: &Schedule,
+        server: &Self::Server<'_>,
+        batch: &Self::Batch,
+        watch: &dyn Watch,
+    ) -> Result<Vec<f32>, EngineError>;
+}
