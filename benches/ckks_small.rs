@@ -5,36 +5,39 @@ use hesn::{
     he::ckks::{
         params::RING_PROFILES,
         secret::RingSecret,
-        small::{DEGREE, SmallCiphertext, SmallKeys, SmallRing, SmallSecret, embed, extract},
+        small::{DEGREE, SmallCiphertext, SmallKeys, SmallRing, SmallSecret, embed},
     },
     he::ring::context::RnsContext,
     plan::route::{Target, Wanted, route},
 };
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 fn main() {
     divan::main();
 }
 
 struct Bench {
-    ring: Arc<SmallRing>,
     secret: SmallSecret,
     keys: SmallKeys,
     large: RnsContext,
     sources: Vec<SmallCiphertext>,
+    narrow: Vec<SmallCiphertext>,
 }
 
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let profile = &RING_PROFILES[2];
-    let ring = SmallRing::of(profile);
+    let ring = SmallRing::of(profile).expect("a row of the table");
     let secret = RingSecret::generate().expect("the system gives randomness");
     let secret = SmallSecret::new(&ring, &secret).expect("a secret of this ring");
     let values: Vec<i64> = (0..DEGREE as i64).collect();
+    let sources: Vec<_> =
+        (0..128).map(|_| secret.encrypt(&values).expect("fits the ring").expand()).collect();
     Bench {
+        narrow: sources.iter().map(SmallCiphertext::narrow).collect(),
+        sources,
         keys: secret.server_keys().expect("the system gives randomness"),
-        large: RnsContext::new(15, &profile.primes[..2], &profile.special_primes[..1], 2),
-        sources: (0..128).map(|_| secret.encrypt(&values).expect("fits the ring").expand()).collect(),
-        ring,
+        large: RnsContext::new(15, &profile.primes[..2], &profile.special_primes[..1], 2)
+            .expect("primes of the table"),
         secret,
     }
 });
@@ -61,10 +64,19 @@ fn product_sum(bencher: Bencher, terms: usize) {
     bencher.counter(ItemsCount::new(terms.len())).bench(|| b.keys.product_sum(&terms));
 }
 
+/// One product whose result only a bootstrap reads.
 #[divan::bench]
-fn reverse(bencher: Bencher) {
+fn product_narrow(bencher: Bencher) {
     let b = &*BENCH;
-    bencher.bench(|| b.keys.reverse(&b.sources[0]));
+    bencher.bench(|| b.keys.product_sum_narrow(&[(&b.sources[0], &b.sources[1])]));
+}
+
+/// A key switch of a full and of a narrow ciphertext.
+#[divan::bench(args = [false, true])]
+fn reverse(bencher: Bencher, is_narrow: bool) {
+    let b = &*BENCH;
+    let x = if is_narrow { &b.narrow[0] } else { &b.sources[0] };
+    bencher.bench(|| b.keys.reverse(x));
 }
 
 #[divan::bench]
@@ -76,13 +88,23 @@ fn shift(bencher: Bencher) {
 /// A tree that merges 128 ciphertexts; items are key switches. Zero stands for all cores.
 #[divan::bench(args = [1, 0])]
 fn merge_128(bencher: Bencher, threads: usize) {
+    merge_of(bencher, threads, &BENCH.sources);
+}
+
+/// The same of narrow ciphertexts.
+#[divan::bench(args = [1, 0])]
+fn merge_128_narrow(bencher: Bencher, threads: usize) {
+    merge_of(bencher, threads, &BENCH.narrow);
+}
+
+fn merge_of(bencher: Bencher, threads: usize, sources: &[SmallCiphertext]) {
     let b = &*BENCH;
     let all = (0..DEGREE).map(|i| wanted(i % 128, i / 128 * 128, i)).collect();
     let program = route(DEGREE, &[Target { wanted: all, clean: true }], &|_, _| true).expect("valid places");
     let pool = pool(threads);
     bencher
         .counter(ItemsCount::new(program.switches()))
-        .bench(|| pool.install(|| b.keys.execute(&program, &b.sources)));
+        .bench(|| pool.install(|| b.keys.execute(&program, sources)));
 }
 
 /// Takes one ciphertext of interleaved values apart into 128; items are key switches.
@@ -123,21 +145,6 @@ fn embed_8(bencher: Bencher) {
     let b = &*BENCH;
     let rings = std::array::from_fn(|i| Some(&b.sources[i]));
     bencher.bench(|| pool_of_one(|| embed(&b.large, rings)));
-}
-
-#[divan::bench]
-fn extract_8(bencher: Bencher) {
-    let b = &*BENCH;
-    let rings = std::array::from_fn(|i| Some(&b.sources[i]));
-    let mut whole = embed(&b.large, rings).expect("rings of one profile");
-    whole.c = [0, 1].map(|k| {
-        let mut limbs = hesn::he::ring::buffer::Buffer::new(2 * b.large.n);
-        limbs[..b.large.n].copy_from_slice(&whole.c[k]);
-        limbs[b.large.n..].copy_from_slice(&whole.c[k]);
-        limbs
-    });
-    whole.l = 2;
-    bencher.bench(|| pool_of_one(|| extract(&b.ring, &b.large, &whole)));
 }
 
 fn pool_of_one<T: Send>(f: impl FnOnce() -> T + Send) -> T {

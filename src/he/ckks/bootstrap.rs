@@ -14,7 +14,7 @@ use super::{
     fit::TrigPolynomial,
     keys::{BootstrapKeys, KeyId},
     linear::LinearTransform,
-    mask::{MASK_BITS, Mask},
+    mask::{FoldedMasks, MASK_BITS, Mask},
     params::RingProfile,
     polynomial::{Evaluator, HalfPowers},
     stages::{BOTTOM, Class, Direction, Factor, Role},
@@ -66,6 +66,7 @@ pub struct Bootstrapper {
     first_matrix: Diagonals,
     /// The other factors after a masked first one.
     after_mask: OnceLock<Vec<LinearTransform>>,
+    folded_masks: FoldedMasks,
 }
 
 impl Bootstrapper {
@@ -92,7 +93,15 @@ impl Bootstrapper {
         let to_coefficients = transform(&circuit.stages.to_coefficients, Direction::ToCoefficients);
         let first = &circuit.stages.to_coefficients[0].lengths;
         let first_matrix = embedding.factor(first, Direction::ToCoefficients);
-        Bootstrapper { embedding, to_slots, to_coefficients, first_matrix, after_mask: OnceLock::new(), keys }
+        Bootstrapper {
+            embedding,
+            to_slots,
+            to_coefficients,
+            first_matrix,
+            after_mask: OnceLock::new(),
+            folded_masks: FoldedMasks::default(),
+            keys,
+        }
     }
 
     /// The profile of the keys.
@@ -110,10 +119,11 @@ impl Bootstrapper {
         &self.keys
     }
 
-    /// Bytes of the transforms' diagonals.
+    /// Bytes of the transforms' diagonals, with the folded masks that are kept.
     pub fn transform_bytes(&self) -> usize {
         let after = self.after_mask.get().map_or(&[][..], |v| v);
-        self.to_slots.iter().chain(&self.to_coefficients).chain(after).map(LinearTransform::bytes).sum()
+        let transforms = self.to_slots.iter().chain(&self.to_coefficients).chain(after);
+        transforms.map(LinearTransform::bytes).sum::<usize>() + self.folded_masks.bytes()
     }
 
     pub(crate) fn circuit(&self) -> &Circuit {
@@ -427,7 +437,7 @@ impl Bootstrapper {
             .iter()
             .flat_map(|(slots, mask)| {
                 let y = self.recombine(&slots.halves.0, slots.halves.1.as_ref());
-                self.fold_mask(&y, mask)
+                self.fold_mask(&y, mask, slots.halves.1.is_some())
             })
             .collect();
         Ok(SlotSum { plain, masked: self.sum(&masked.iter().collect::<Vec<_>>()) })
@@ -476,18 +486,19 @@ impl Bootstrapper {
     }
 
     /// The first factor of the transform to coefficients with a mask folded in, applied.
-    fn fold_mask(&self, y: &Ciphertext, mask: &Mask) -> Vec<Ciphertext> {
-        let folded = mask.folded(self, |weights| {
+    fn fold_mask(&self, y: &Ciphertext, mask: &Mask, both: bool) -> Vec<Ciphertext> {
+        let folded = self.folded_masks.get(self, mask, both, |weights| {
             let factor = &self.circuit().stages.masked_to_coefficients[0];
             LinearTransform::new(self.context(), &self.embedding, factor, &self.first_matrix, Some(weights))
         });
-        let apply =
-            |t: &LinearTransform, y: Ciphertext| t.apply(self.context(), &self.keys, &[y]).swap_remove(0);
-        let mut out = vec![apply(&folded.0, y.clone())];
-        if let Some(difference) = &folded.1 {
+        let apply = |t: &LinearTransform, y: &Ciphertext| {
+            t.apply(self.context(), &self.keys, std::slice::from_ref(y)).swap_remove(0)
+        };
+        let mut out = vec![apply(&folded.mean, y)];
+        if let Some(difference) = &folded.difference {
             let g = self.circuit().conjugation();
             let key = self.keys.key(KeyId::Galois(g, Class::Low));
-            out.push(apply(difference, self.context().automorphism(key, y, g)));
+            out.push(apply(difference, &self.context().automorphism(key, y, g)));
         }
         out
     }

@@ -3,7 +3,7 @@
 use super::{
     keys::{KeyId, KeyShape, PADDING},
     params::{self, LOG_DEGREE, RingProfile},
-    stages::{BOTTOM, Class, Factor, Stages, TO_SLOTS_PRIMES, rotations, steps},
+    stages::{BOTTOM, Class, Stages, TO_SLOTS_PRIMES, rotations, steps},
 };
 use crate::he::{error::HeError, ring::context::RnsContext};
 use std::collections::BTreeMap;
@@ -24,7 +24,8 @@ impl Circuit {
 
     /// The same primes at another degree: for tests of the stages.
     pub(crate) fn of_degree(profile: &'static RingProfile, log_degree: usize) -> Result<Self, HeError> {
-        let mut context = RnsContext::new(log_degree, profile.primes, profile.special_primes, profile.digits);
+        let mut context =
+            RnsContext::new(log_degree, profile.primes, profile.special_primes, profile.digits)?;
         let stages = Stages::new(profile, log_degree);
         for &(g, _) in rotation_levels(&context, &stages).keys() {
             context.add_perm(g);
@@ -56,10 +57,11 @@ impl Circuit {
         (2 * wire + PADDING * keys.len(), wire)
     }
 
-    /// Bytes of the matrices of both transforms.
+    /// Bytes of the matrices of both transforms: what [`RingProfile::transform_bytes`] says.
+    #[cfg(test)]
     pub(crate) fn transform_bytes(&self) -> usize {
         let context = &self.context;
-        let bytes = |factor: &Factor| {
+        let bytes = |factor: &super::stages::Factor| {
             let residues: usize = context.limbs(factor.level).iter().map(|&i| context.m[i].w).sum();
             rotations(context.n / 2, &factor.lengths).len() * residues * context.n + PADDING
         };

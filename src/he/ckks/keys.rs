@@ -86,7 +86,7 @@ impl KeyShape {
             off[i] = size;
             size += 2 * self.half_bytes(context, i);
         }
-        SwitchKey { data: vec![0u8; size + PADDING], off, nd: self.digits.len() }
+        SwitchKey { data: simd::zeroed_bytes(size + PADDING), off, nd: self.digits.len() }
     }
 
     /// The parts of a key's data, one per limb of the shape.

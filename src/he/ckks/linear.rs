@@ -70,7 +70,7 @@ impl LinearTransform {
                 counts.iter().map(offset).collect::<Vec<_>>()
             })
             .collect::<Vec<_>>();
-        let mut data = vec![0u8; size + PADDING];
+        let mut data = simd::zeroed_bytes(size + PADDING);
         for (&(_, giant, baby), (&rotation, entries)) in steps.diagonals.iter().zip(matrix) {
             let half = n as i64 / 2;
             let shift = steps.giants[giant];

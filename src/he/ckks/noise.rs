@@ -161,18 +161,20 @@ pub fn input_error(profile: &RingProfile) -> f64 {
 }
 
 /// Standard deviation of the error that a function of a degree adds to its output beyond that of its input, in units of
-/// the output modulus at [`RingProfile::output_scale`]. `spread` is the standard deviation of its values about their mean:
-/// [`TrigPolynomial::spread`] over the torus.
+/// the output modulus at [`RingProfile::output_scale`], where a mask hides some of the values. `spread` is the standard
+/// deviation of its values about their mean: [`TrigPolynomial::spread`] over the torus.
+///
+/// A mask costs nothing for degrees up to [`RingProfile::factor_degree`]; a function of a higher degree has its mask folded
+/// into a matrix with many more rounded coefficients.
 ///
 /// [`TrigPolynomial::spread`]: super::fit::TrigPolynomial::spread
 pub fn output_error(profile: &RingProfile, degree: usize, spread: f64) -> f64 {
-    output(profile, degree, spread, false)
+    output(profile, degree, spread, degree > profile.factor_degree())
 }
 
-/// The same where a mask hides some of the values. It costs nothing for degrees up to [`RingProfile::factor_degree`]; a
-/// function of a higher degree has its mask folded into a matrix with many more rounded coefficients.
-pub fn masked_output_error(profile: &RingProfile, degree: usize, spread: f64) -> f64 {
-    output(profile, degree, spread, degree > profile.factor_degree())
+/// The same where nothing is masked.
+pub fn unmasked_output_error(profile: &RingProfile, degree: usize, spread: f64) -> f64 {
+    output(profile, degree, spread, false)
 }
 
 fn output(profile: &RingProfile, degree: usize, spread: f64, masked: bool) -> f64 {
@@ -181,12 +183,12 @@ fn output(profile: &RingProfile, degree: usize, spread: f64, masked: bool) -> f6
     model.output(polynomial, spread, masked) * profile.output_scale()
 }
 
-/// Standard deviation of the error that a slot product adds to its output beyond those of its factors' inputs, in units of
-/// the output modulus: `degrees` and root mean squares of the values of the first (|f| ≤ 1) and the second factor.
+/// Standard deviation of the error that a masked slot product adds to its output beyond those of its factors' inputs, in
+/// units of the output modulus: `degrees` and root mean squares of the values of the first (|f| ≤ 1) and the second factor.
 pub fn product_error(profile: &RingProfile, degrees: [usize; 2], sizes: [f64; 2]) -> f64 {
     let model = Model::new(profile, LOG_DEGREE);
     let product = model.product(degrees, sizes);
-    model.output(product, sizes[0] * sizes[1], false) * profile.output_scale()
+    model.output(product, sizes[0] * sizes[1], true) * profile.output_scale()
 }
 
 /// Probability that a run of so many bootstraps meets a coefficient with |t + I| > K, where the exponential's series ends.
@@ -233,9 +235,9 @@ mod tests {
             let read = input_error(profile).log2();
             assert!((-15.5..-14.0).contains(&read), "{}: 2^{read}", profile.name);
             let degree = profile.function_degree;
-            assert!(masked_output_error(profile, degree, 0.08) > output_error(profile, degree, 0.08));
+            assert!(output_error(profile, degree, 0.08) > unmasked_output_error(profile, degree, 0.08));
             let low = profile.factor_degree();
-            assert_eq!(masked_output_error(profile, low, 0.08), output_error(profile, low, 0.08));
+            assert_eq!(output_error(profile, low, 0.08), unmasked_output_error(profile, low, 0.08));
         }
     }
 }

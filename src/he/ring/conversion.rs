@@ -20,8 +20,8 @@ pub struct BaseConversion {
     pub y: Vec<u64>,
     /// The same for an input with a factor 1/R.
     pub y_t: Vec<u64>,
-    /// `y` and `y_t` in plain form.
-    scale: Vec<[u64; 2]>,
+    /// `y` and `y_t` in plain form, for [`RnsContext::inv_scaled`].
+    pub scale: Vec<[u64; 2]>,
     /// 1/s_j.
     pub inv: Vec<f64>,
     /// Per target prime: S/s_j for each j, then −S; Montgomery form.
@@ -100,7 +100,7 @@ impl RnsContext {
         }
         parallel::run(jobs, |(s, t, x, y)| {
             let cv = s.conversion;
-            self.m[cv.from[t]].transform.inverse_scaled(x, cv.scale[t][usize::from(s.tainted)], y);
+            self.inv_scaled(cv.from[t], x, cv.scale[t][usize::from(s.tainted)], y);
         });
         let mut jobs = vec![];
         for (s, (y, v)) in sources.iter().zip(&mut out) {

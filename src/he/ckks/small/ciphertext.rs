@@ -2,11 +2,15 @@
 
 use super::{
     program::Value,
-    ring::{DEGREE, SmallRing, Spare, Width, add_in, sub_in},
+    ring::{DEGREE, LIMBS, SmallRing, Spare, Width, add_in, sub_in},
 };
 use crate::he::{
     error::HeError,
-    ring::{arith::imod, buffer::Buffer, simd},
+    ring::{
+        arith::{imod, invmod},
+        buffer::Buffer,
+        simd,
+    },
 };
 use std::sync::Arc;
 
@@ -49,7 +53,12 @@ impl SmallCiphertext {
     }
 
     /// An encryption of zero that hides nothing: the neutral element of addition.
-    pub fn zero(ring: &Arc<SmallRing>, width: Width) -> Self {
+    pub fn zero(ring: &Arc<SmallRing>) -> Self {
+        Self::zero_of(ring, Width::Full)
+    }
+
+    /// The same, of any width.
+    pub fn zero_of(ring: &Arc<SmallRing>, width: Width) -> Self {
         let mut zero = Self::unwritten(ring, width);
         zero.polynomials.iter_mut().for_each(|p| p.fill(0));
         zero
@@ -143,13 +152,18 @@ impl SmallCiphertext {
         }
     }
 
-    /// Adds public integers, one per coefficient (fewer are followed by zeros); no noise.
+    /// Adds public integers, one per coefficient (fewer are followed by zeros); no noise. They are steps of q0·q1; a narrow
+    /// ciphertext gets them divided by q0 and rounded.
     ///
     /// # Errors
     /// More coefficients than the ring has, or one beyond 2^60.
     pub fn add_plain(&mut self, coefficients: &[i64]) -> Result<(), HeError> {
         let ring = self.ring.clone();
-        let values = checked("addition of constants", coefficients)?;
+        let mut values = checked("addition of constants", coefficients)?;
+        if self.width == Width::Narrow {
+            let q0 = ring.context.m[0].p as i64;
+            values.iter_mut().for_each(|v| *v = (*v + q0 / 2).div_euclid(q0));
+        }
         let (mut plain, mut spare) = (Buffer::new(DEGREE), Spare::new());
         for i in self.width.limbs() {
             ring.transform(i, &values, &mut plain, &mut spare);
@@ -176,6 +190,30 @@ impl SmallCiphertext {
             self.ring.combine(i, &terms, &[], product.limbs_mut(i), &mut junk);
         }
         Ok(product)
+    }
+
+    /// The ciphertext divided by q0 and rounded, its values being the same fractions of the smaller modulus: for what is only
+    /// read by a bootstrap. Adds a rounding of [`switch_units`](super::noise::switch_units) steps of q1. One that is narrow
+    /// stays as it is.
+    pub fn narrow(&self) -> Self {
+        if self.width == Width::Narrow {
+            return self.clone();
+        }
+        let context = &self.ring.context;
+        let (m0, m1) = (&context.m[0], &context.m[1]);
+        let conversion = &context.modup[LIMBS][0];
+        let inverse = m1.mont(invmod(m0.p, m1.p));
+        let mut narrow = Self::unwritten(&self.ring, Width::Narrow);
+        let [mut digit, mut multiple, mut rest] = std::array::from_fn(|_| Buffer::new(DEGREE));
+        for (k, out) in narrow.limbs_mut(1).into_iter().enumerate() {
+            context.inv_to(0, self.limbs(0)[k], &mut digit);
+            simd::mulc_in(&mut digit, conversion.y[0], m0.md);
+            simd::round(&[&digit], &conversion.inv, &mut multiple);
+            simd::bconv(&[&digit], &multiple, &conversion.c[1], m1.md, &mut rest);
+            context.fwd(1, &mut rest);
+            simd::subc(self.limbs(1)[k], &rest, inverse, m1.md, out);
+        }
+        narrow
     }
 
     /// X^shift times the ciphertext; shifts are exponents modulo 2N, so that N is a sign.

@@ -120,7 +120,7 @@ impl SmallSecret {
         Ok(SeededCiphertext { ring: self.ring.clone(), seed, body })
     }
 
-    /// The phase of a ciphertext, values and noise, centred modulo its modulus: q0·q1, or q1 if it is narrow.
+    /// The phase of a ciphertext, values and noise, centred modulo q0·q1; that of a narrow one is multiplied by q0.
     ///
     /// # Errors
     /// The ciphertext has another ring.
@@ -145,14 +145,12 @@ impl SmallSecret {
         let (m, q0) = (&context.m[1], context.m[0].p);
         // x = x0 + q0·((x1 − x0)/q0 mod q1).
         let inverse = m.mont(invmod(q0, m.p));
-        let (q0, modulus) = match x.width {
-            Width::Full => (q0, self.ring.modulus()),
-            Width::Narrow => (1, m.p),
-        };
         match x.width {
             Width::Full => simd::subc(high, low, inverse, m.md, &mut second),
+            // What is not there of the lower prime stays zero.
             Width::Narrow => second.copy_from_slice(high),
         }
+        let modulus = self.ring.modulus();
         let centred = |(&x0, &k): (&u64, &u64)| {
             let x = x0 + q0 * k;
             let is_negative = (modulus / 2).wrapping_sub(x) >> 63;
@@ -226,16 +224,14 @@ impl SmallSecret {
         Ok(SmallKeys::assemble(&self.ring, seed, &bodies))
     }
 
-    /// Root mean square of the difference between a ciphertext's phase and what it should be.
+    /// Root mean square of the difference between a ciphertext's phase and what it should be, in steps of q0·q1. For
+    /// diagnostics: takes a time that depends on the noise.
     ///
     /// # Errors
     /// The ciphertext has another ring.
     pub fn noise(&self, x: &SmallCiphertext, expected: &[i64]) -> Result<f64, HeError> {
         let phase = self.decrypt(x)?;
-        let modulus = i128::from(match x.width {
-            Width::Full => self.ring.modulus(),
-            Width::Narrow => self.ring.primes()[1],
-        });
+        let modulus = i128::from(self.ring.modulus());
         let square = |(&a, &b): (&i64, &i64)| {
             let d = (i128::from(a) - i128::from(b)).rem_euclid(modulus);
             let d = if d > modulus / 2 { d - modulus } else { d };

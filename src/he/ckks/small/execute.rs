@@ -254,7 +254,7 @@ impl<'a, 's> Run<'a, 's> {
             }
             Task::Output(i) => {
                 let made = match self.program.outputs[i] {
-                    None => SmallCiphertext::zero(&self.keys.ring, self.width),
+                    None => SmallCiphertext::zero_of(&self.keys.ring, self.width),
                     Some(output) => self.output(output)?,
                 };
                 *lock(&self.outputs[i]) = Some(made);

@@ -1,7 +1,7 @@
 //! Sums of products: tensor products accumulated lazily, one relinearisation.
 
 use super::{
-    ciphertext::{SmallCiphertext, limb, limb_mut},
+    ciphertext::{SmallCiphertext, limb},
     keys::SmallKeys,
     ring::{DEGREE, LIMBS, Width, add_in},
     switch::{SPECIAL, Switcher, Tensor},
@@ -11,7 +11,7 @@ use crate::he::{
     ring::{
         arith::{invmod, mulmod},
         buffer::Buffer,
-        simd,
+        parallel, simd,
     },
 };
 
@@ -19,6 +19,8 @@ const DOING: &str = "product";
 
 /// Words of a limb that are worked on at a time: three polynomials of them stay in the first-level cache.
 const CHUNK: usize = 512;
+/// From so many products on, the chunks of a sum are shared among the threads.
+const SEVERAL: usize = 8;
 /// Products before one Montgomery reduction.
 const LAZY: usize = 4;
 
@@ -63,33 +65,51 @@ impl SmallKeys {
             x.check_width(DOING, Width::Full)?;
         }
         let mut sums: [Buffer; 3] = std::array::from_fn(|_| Buffer::new(LIMBS * DEGREE));
-        let mut parts: [Buffer; 3] = std::array::from_fn(|_| Buffer::new(CHUNK));
-        let empty: [&[u64]; 2] = [&[], &[]];
-        for i in 0..LIMBS {
-            let m = &self.ring.context.m[i];
-            for chunk in (0..DEGREE).step_by(CHUNK).map(|c| c..c + CHUNK) {
-                for (g, group) in products.chunks(LAZY).enumerate() {
-                    let mut lazy = [(empty, empty); LAZY];
-                    for (pair, (a, b)) in lazy.iter_mut().zip(group) {
-                        *pair =
-                            (a.limbs(i).map(|x| &x[chunk.clone()]), b.limbs(i).map(|x| &x[chunk.clone()]));
-                    }
-                    let sum = simd::Sum { prods: &lazy[..group.len()], lins: &[], cst: [0; 2], dbl: false };
-                    let [s0, s1, s2] = sums.each_mut().map(|s| &mut limb_mut(s, i)[chunk.clone()]);
-                    if g == 0 {
-                        simd::sum(&sum, m.md, s0, s1, s2);
-                        continue;
-                    }
-                    let [p0, p1, p2] = &mut parts;
-                    simd::sum(&sum, m.md, p0, p1, p2);
-                    for (s, p) in [(s0, p0), (s1, p1), (s2, p2)] {
-                        add_in(s, p, m.p);
-                    }
-                }
-            }
+        let [s0, s1, s2] = &mut sums;
+        let chunks =
+            s0.chunks_exact_mut(CHUNK).zip(s1.chunks_exact_mut(CHUNK)).zip(s2.chunks_exact_mut(CHUNK));
+        let jobs = chunks.enumerate().map(|(at, ((s0, s1), s2))| (at * CHUNK, [s0, s1, s2]));
+        let work = |(at, sums)| self.tensor_chunk(products, at, sums);
+        if products.len() < SEVERAL {
+            jobs.for_each(work);
+        } else {
+            parallel::run(jobs.collect(), work);
         }
         Ok(Tensor { parts: sums })
     }
+
+    /// The words of a tensor product from `at` on, counted over the limbs.
+    fn tensor_chunk(
+        &self,
+        products: &[(&SmallCiphertext, &SmallCiphertext)],
+        at: usize,
+        [s0, s1, s2]: [&mut [u64]; 3],
+    ) {
+        let m = &self.ring.context.m[at / DEGREE];
+        let mut parts: [Buffer; 3] = std::array::from_fn(|_| Buffer::new(CHUNK));
+        let empty: [&[u64]; 2] = [&[], &[]];
+        for (g, group) in products.chunks(LAZY).enumerate() {
+            let mut lazy = [(empty, empty); LAZY];
+            for (pair, (a, b)) in lazy.iter_mut().zip(group) {
+                *pair = (words(a, at), words(b, at));
+            }
+            let sum = simd::Sum { prods: &lazy[..group.len()], lins: &[], cst: [0; 2], dbl: false };
+            if g == 0 {
+                simd::sum(&sum, m.md, s0, s1, s2);
+                continue;
+            }
+            let [p0, p1, p2] = &mut parts;
+            simd::sum(&sum, m.md, p0, p1, p2);
+            for (s, p) in [(&mut *s0, p0), (&mut *s1, p1), (&mut *s2, p2)] {
+                add_in(s, p, m.p);
+            }
+        }
+    }
+}
+
+/// A chunk of body and mask.
+fn words(x: &SmallCiphertext, at: usize) -> [&[u64]; 2] {
+    x.polynomials.each_ref().map(|p| &p[at..at + CHUNK])
 }
 
 impl Switcher<'_> {

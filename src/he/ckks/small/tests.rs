@@ -22,7 +22,7 @@ struct Client {
 fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
-        let ring = SmallRing::of(PROFILE);
+        let ring = SmallRing::of(PROFILE).unwrap();
         let secret = RingSecret::generate().unwrap();
         let small = SmallSecret::new(&ring, &secret).unwrap();
         Client { keys: small.server_keys().unwrap(), secret, small, ring }
@@ -111,7 +111,7 @@ fn linear_operations_are_exact() {
     for by in [1, 77, DEGREE, DEGREE + 5, 2 * DEGREE - 1] {
         assert_noise(&encrypt(&x).shift(by as u32), &shifted(&x, by), noise::fresh_units());
     }
-    let zero = SmallCiphertext::zero(&client().ring, Width::Full);
+    let zero = SmallCiphertext::zero(&client().ring);
     assert_eq!(client().small.noise(&zero, &[0; DEGREE]).unwrap(), 0.0);
 }
 
@@ -141,51 +141,55 @@ fn sums_of_products_have_the_predicted_noise() {
 }
 
 #[test]
-fn narrow_products_are_the_full_ones_divided_by_the_first_prime() {
-    let q0 = PROFILE.primes[0] as i64;
-    let q1 = PROFILE.primes[1] as f64;
+fn narrow_products_have_the_predicted_error_on_the_torus() {
+    let modulus = client().ring.modulus() as f64;
     let keys = &client().keys;
     // Products of about 2^57, three of them.
     let (x, y) = (values(25, 1), values(25, 2));
     let (cx, cy) = (encrypt(&x), encrypt(&y));
-    let sum = keys.product_sum_narrow(&[(&cx, &cy), (&cx, &cy), (&cy, &cx)]).unwrap();
+    let mut sum = keys.product_sum_narrow(&[(&cx, &cy), (&cx, &cy), (&cy, &cx)]).unwrap();
     assert_eq!(sum.width(), Width::Narrow);
-    let expected: Vec<i64> = product(&x, &y).iter().map(|v| 3 * v / q0).collect();
-    assert_predicted(client().small.noise(&sum, &expected).unwrap() / q1, noise::narrow_error(PROFILE));
-    let again = SmallCiphertext::from_bytes(&client().ring, Width::Narrow, &sum.to_bytes()).unwrap();
+    let again = SmallCiphertext::from_bytes(&client().ring, &sum.to_bytes()).unwrap();
     assert_eq!(client().small.decrypt(&again).unwrap(), client().small.decrypt(&sum).unwrap());
+    let constants = values(57, 3);
+    sum.add_plain(&constants).unwrap();
+    let expected: Vec<i64> = product(&x, &y).iter().zip(&constants).map(|(v, c)| 3 * v + c).collect();
+    let measured = client().small.noise(&sum, &expected).unwrap() / modulus;
+    assert_predicted(measured, noise::narrow_error(PROFILE));
+    let narrowed = encrypt(&x).narrow();
+    let measured = client().small.noise(&narrowed, &x).unwrap() / modulus;
+    assert_predicted(measured, noise::switch_units(PROFILE) / PROFILE.primes[1] as f64);
     // Full and narrow do not mix.
-    assert!(matches!(
-        cx.clone().add_assign(&sum).unwrap_err(),
-        HeError::LevelMismatch { left: 1, right: 0, .. }
-    ));
+    let error = cx.clone().add_assign(&sum).unwrap_err();
+    assert!(matches!(error, HeError::LevelMismatch { left: 1, right: 0, .. }));
     assert!(keys.product_sum(&[(&cx, &sum)]).is_err());
     assert!(keys.execute(&gather(1), &[cx, sum]).is_err());
 }
 
 #[test]
 fn narrow_ciphertexts_are_routed_and_embedded_like_full_ones() {
-    let q0 = PROFILE.primes[0] as i64;
-    let q1 = PROFILE.primes[1] as f64;
+    let modulus = client().ring.modulus() as f64;
+    let q0 = PROFILE.primes[0] as f64;
     let keys = &client().keys;
     let y = values(25, 9);
     let one = encrypt(&y);
     let x: Vec<_> = (0..64).map(|i| values(25, i + 1)).collect();
     let narrow: Vec<_> = x.iter().map(|x| keys.product_sum_narrow(&[(&encrypt(x), &one)]).unwrap()).collect();
-    let exact: Vec<Vec<i64>> = x.iter().map(|x| product(x, &y).iter().map(|v| v / q0).collect()).collect();
+    let exact: Vec<Vec<i64>> = x.iter().map(|x| product(x, &y)).collect();
     let made = keys.execute(&gather(6), &narrow).unwrap();
     let expected: Vec<i64> = (0..DEGREE).map(|i| exact[i % 64][i / 64 * 64]).collect();
     let error = noise::narrow_route_error(PROFILE, 6).hypot(noise::narrow_error(PROFILE));
-    assert_predicted(client().small.noise(&made[0], &expected).unwrap() / q1, error);
-    // On a torus of q0.
+    assert_predicted(client().small.noise(&made[0], &expected).unwrap() / modulus, error);
     let phase = large_phase(&large(), &embed(&large(), std::array::from_fn(|_| Some(&made[0]))).unwrap());
     let squares: f64 =
-        phase.iter().enumerate().map(|(k, p)| (p / q0 as f64 - expected[k / 8] as f64 / q1).powi(2)).sum();
+        phase.iter().enumerate().map(|(k, p)| (p / q0 - expected[k / 8] as f64 / modulus).powi(2)).sum();
     let measured = (squares / phase.len() as f64).sqrt();
     assert_predicted(measured, error.hypot(noise::rescale_error(PROFILE)));
     let reversed = keys.reverse(&narrow[0]).unwrap();
-    let phase = client().small.decrypt(&reversed).unwrap();
-    assert!((phase[1] + exact[0][DEGREE - 1]).abs() < 10_000);
+    let mut expected = vec![exact[0][0]];
+    expected.extend((1..DEGREE).map(|j| -exact[0][DEGREE - j]));
+    let measured = client().small.noise(&reversed, &expected).unwrap() / modulus;
+    assert_predicted(measured, noise::narrow_error(PROFILE));
 }
 
 #[test]
@@ -305,7 +309,7 @@ fn ciphertexts_and_keys_survive_the_wire() {
     let read = SeededCiphertext::from_bytes(ring, &bytes).unwrap().expand();
     assert_noise(&read, &x, noise::fresh_units());
     let full = keys.reverse(&read).unwrap();
-    let again = SmallCiphertext::from_bytes(ring, Width::Full, &full.to_bytes()).unwrap();
+    let again = SmallCiphertext::from_bytes(ring, &full.to_bytes()).unwrap();
     assert_eq!(small.decrypt(&again).unwrap(), small.decrypt(&full).unwrap());
 
     let mut stream = Vec::new();
@@ -335,7 +339,7 @@ fn damaged_bytes_are_refused() {
     let refused = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = good.clone();
         change(&mut bytes);
-        SmallCiphertext::from_bytes(ring, Width::Full, &bytes).unwrap_err().to_string()
+        SmallCiphertext::from_bytes(ring, &bytes).unwrap_err().to_string()
     };
     assert!(refused(&|b| b.truncate(100)).contains("bytes where"));
     assert!(refused(&|b| b.push(0)).contains("bytes where"));
@@ -349,7 +353,7 @@ fn damaged_bytes_are_refused() {
 }
 
 fn large() -> RnsContext {
-    RnsContext::new(15, &PROFILE.primes[..2], &PROFILE.special_primes[..1], 2)
+    RnsContext::new(15, &PROFILE.primes[..2], &PROFILE.special_primes[..1], 2).unwrap()
 }
 
 /// body + mask·s(X^8) modulo the first prime, centred.

@@ -17,6 +17,8 @@ const MAGIC: [u8; 4] = *b"hesn";
 const VERSION: u16 = 1;
 /// Magic, version, kind, fingerprint of the ring.
 const HEADER: usize = 4 + 2 + 1 + 8;
+/// Where the kind stands.
+const KIND: usize = 6;
 const SEED: usize = 32;
 
 /// What follows a header. BFV ciphertexts have a level in this place, which is smaller.
@@ -51,7 +53,7 @@ fn header(ring: &SmallRing, kind: Kind) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&MAGIC);
     header[4..6].copy_from_slice(&VERSION.to_le_bytes());
-    header[6] = kind as u8;
+    header[KIND] = kind as u8;
     header[7..].copy_from_slice(&fingerprint(ring).to_le_bytes());
     header
 }
@@ -71,7 +73,7 @@ fn check_header(ring: &SmallRing, kind: Kind, bytes: &[u8]) -> Result<(), HeErro
             format_args!("it has version {version}, this program reads version {VERSION}"),
         );
     }
-    if bytes[6] != kind as u8 {
+    if bytes[KIND] != kind as u8 {
         return malformed(kind, "these bytes are of another kind");
     }
     if bytes[7..HEADER] != fingerprint(ring).to_le_bytes() {
@@ -177,11 +179,13 @@ impl SmallCiphertext {
         bytes
     }
 
-    /// Reads what [`SmallCiphertext::to_bytes`] wrote of a ciphertext of this width.
+    /// Reads what [`SmallCiphertext::to_bytes`] wrote.
     ///
     /// # Errors
     /// Bytes of something else, of another version, of other primes, or damaged.
-    pub fn from_bytes(ring: &Arc<SmallRing>, width: Width, bytes: &[u8]) -> Result<Self, HeError> {
+    pub fn from_bytes(ring: &Arc<SmallRing>, bytes: &[u8]) -> Result<Self, HeError> {
+        let is_narrow = bytes.get(KIND) == Some(&(Kind::Narrow as u8));
+        let width = if is_narrow { Width::Narrow } else { Width::Full };
         let kind = kind_of(width);
         body(ring, kind, bytes, 2 * polynomial_bytes(ring, width))?;
         let mut read = SmallCiphertext::unwritten(ring, width);
