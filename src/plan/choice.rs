@@ -74,7 +74,7 @@ pub fn families(graph: &Graph, settings: Settings) -> (Vec<Family>, Choice) {
 }
 
 /// The engines that a program may run on where nothing is said; what fails on both is explained for the first.
-const OPEN: &[Family] = &[Family::Tfhe];
+const OPEN: &[Family] = &[Family::Tfhe, Family::Ckks];
 
 /// The cheaper of the schemes that can run a program for so many steps.
 pub fn choose(

@@ -97,7 +97,7 @@ fn add_output(
     function.fit_error = function.fit_error.max(fit.error / OUTPUT_LIMIT);
     let size = |polynomial: &TrigPolynomial| polynomial.mean().hypot(polynomial.spread());
     function.output_noise = match factor {
-        None => noise::masked_output_error(profile, output.degree(), output.spread()),
+        None => noise::output_error(profile, output.degree(), output.spread()),
         Some((_, factor)) => {
             let degrees = [factor.degree(), output.degree()];
             noise::product_error(profile, degrees, [size(factor), size(&output)])

@@ -162,7 +162,7 @@ impl Parameters {
         match self {
             Self::Tfhe(profile) => noise::pbs_output_variance(profile) * self.modulus() * self.modulus(),
             Self::Ckks(profile) => {
-                ring::masked_output_error(profile, profile.function_degree, NOMINAL_SPREAD).powi(2)
+                ring::output_error(profile, profile.function_degree, NOMINAL_SPREAD).powi(2)
             }
         }
     }
