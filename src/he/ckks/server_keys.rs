@@ -4,7 +4,7 @@ use super::bootstrap::Bootstrapper;
 use super::ciphertext::Ciphertext;
 use super::keys::BootstrapKeys;
 use super::params::{RINGS, RingProfile};
-use super::small::{SmallCiphertext, SmallKeys, SmallRing, Width, embed, extract};
+use super::small::{SmallCiphertext, SmallKeys, SmallRing, embed, extract};
 use crate::he::error::HeError;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl ServerKeys {
 
     /// A ciphertext of the small ring that holds zeros, without noise.
     pub fn zero(&self) -> SmallCiphertext {
-        SmallCiphertext::zero(self.ring(), Width::Full)
+        SmallCiphertext::zero(self.ring())
     }
 
     /// Interleaves up to eight ciphertexts into what a bootstrap reads.
