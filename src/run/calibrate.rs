@@ -1,7 +1,7 @@
 //! Unit costs of this machine, for a plan's times.
 
 use crate::he::{HeError, UnitCosts};
-use crate::plan::estimate::Costs;
+use crate::plan::estimate::{Costs, TfheUnits, Units};
 use crate::plan::parameters::Parameters;
 
 /// Makes keys and measures for a few seconds.
@@ -13,14 +13,17 @@ pub fn costs(parameters: Parameters) -> Result<Costs, HeError> {
 }
 
 fn of(measured: &UnitCosts) -> Costs {
-    Costs {
-        cores: measured.cores,
+    let units = TfheUnits {
         pbs_seconds: measured.pbs_seconds,
         operand_seconds: measured.operand_seconds,
         accumulate_seconds: measured.accumulate_seconds,
         finish_seconds: measured.finish_seconds,
         switch_seconds: measured.switch_seconds,
         pack_seconds: measured.pack_seconds,
+    };
+    Costs {
+        cores: measured.cores,
+        units: Units::Tfhe(units),
         key_seconds: measured.key_seconds,
         parallel: measured.pbs_seconds / measured.pbs_all_cores_seconds.max(1e-9),
         measured: true,
