@@ -1,14 +1,19 @@
 //! Unit costs of this machine, for a plan's times.
 
+use crate::he::ckks::measure;
 use crate::he::{HeError, UnitCosts};
 use crate::plan::estimate::{Costs, TfheUnits, Units};
 use crate::plan::parameters::Parameters;
 
-/// Makes keys and measures for a few seconds.
+/// Makes keys and measures for a few seconds; for the ring engine, whose keys take longer than a plan may, measures the
+/// transforms, of which its costs consist.
 pub fn costs(parameters: Parameters) -> Result<Costs, HeError> {
     match parameters {
         Parameters::Tfhe(profile) => UnitCosts::measure_profile(profile).map(|measured| of(&measured)),
-        Parameters::Ckks(_) => Ok(Costs::typical(parameters, rayon::current_num_threads())),
+        Parameters::Ckks(profile) => {
+            let slowness = measure::slowness(profile)?;
+            Ok(Costs::typical(parameters, rayon::current_num_threads()).slower(slowness))
+        }
     }
 }
 

@@ -68,6 +68,23 @@ impl Costs {
         }
     }
 
+    /// On a machine that is slower by a factor, which was measured on it.
+    pub fn slower(self, factor: f64) -> Self {
+        let units = match self.units {
+            Units::Tfhe(own) => Units::Tfhe(own),
+            Units::Ckks(own) => Units::Ckks(RingUnits {
+                open_seconds: own.open_seconds * factor,
+                open_low_seconds: own.open_low_seconds * factor,
+                function_seconds: own.function_seconds * factor,
+                close_seconds: own.close_seconds * factor,
+                product_seconds: own.product_seconds * factor,
+                accumulate_seconds: own.accumulate_seconds * factor,
+                switch_seconds: own.switch_seconds * factor,
+            }),
+        };
+        Self { units, key_seconds: self.key_seconds * factor, measured: true, ..self }
+    }
+
     /// On a Zen 4 core at 2.6 GHz, ring degree 4096.
     fn typical_tfhe(profile: &Profile, cores: usize) -> Self {
         let scale = profile.ring.degree as f64 / 4096.0 * profile.ring.prime_bits.len() as f64 / 3.0;
