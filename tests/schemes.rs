@@ -8,11 +8,12 @@ use hesn::graph::NodeId;
 use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Unwatched, clear};
 use hesn::plan::choice::Choice;
-use hesn::plan::compile::{Evaluation, Settings};
+use hesn::plan::compile::{Evaluation, Settings, Training};
 use hesn::plan::estimate::{Costs, Extent, report};
 use hesn::plan::functions::ring_functions;
+use hesn::plan::lower::AtomKind;
 use hesn::plan::parameters::SchemeChoice;
-use hesn::plan::schedule::Schedule;
+use hesn::plan::schedule::{Schedule, Table};
 use hesn::run::evaluate::draw;
 use hesn::typeck::{NoData, Task, check};
 use proptest::prelude::*;
@@ -155,6 +156,74 @@ fn written_types_choose_the_scheme() {
     let chosen = compiled(&source, SchemeChoice::Auto);
     assert_eq!(chosen.schedule.unwrap().parameters.scheme(), "ckks");
     assert_eq!(chosen.choice, Choice::Written);
+}
+
+const NETWORK: &str = r#"
+use std::{dense, relu, binary_cross_entropy}
+data cancer = csv("cancer.csv") { label: diagnosis, scale: standard, split: 0.8 }
+model Net(x: [30]) -> [1] { x |> dense(8) |> relu |> dense(1) }
+train Net on cancer { loss: binary_cross_entropy, sgd: rate 0.5, batch: 64, epochs: 2 }
+"#;
+
+fn trained(scheme: SchemeChoice) -> Schedule {
+    let mut sources = Sources::default();
+    let file = sources.add("net.hes", NETWORK);
+    let checked = check(&mut sources, file, &NoData);
+    let task = checked.program.unwrap().tasks.into_iter().find_map(|task| match task {
+        Task::Train(task) => Some(task),
+        _ => None,
+    });
+    Training::compile(&task.unwrap(), 128, Settings { scheme, parameters: None }).unwrap().schedule.unwrap()
+}
+
+#[test]
+fn a_mask_of_the_forward_pass_multiplies_the_gradient_in_its_slots() {
+    let ring = trained(SchemeChoice::Ckks);
+    let multiplied: Vec<_> = ring.sites.iter().filter_map(|s| s.multiplier).collect();
+    let [(site, table)] = multiplied.as_slice() else { panic!("{multiplied:?}") };
+    // The forward pass looks up the function and its derivative at once; only the function leaves the slots.
+    let forward = &ring.sites[*site];
+    assert_eq!(forward.tables.len(), 2);
+    assert_eq!((forward.tables[*table].amplitude, forward.tables[1 - table].amplitude > 0.0), (0.0, true));
+    assert!(ring_functions(&ring).unwrap()[*site][*table].factor.is_some());
+    // On TFHE the same program shifts the gradient into one half of a table.
+    let tfhe = trained(SchemeChoice::Tfhe);
+    assert!(tfhe.sites.iter().all(|s| s.multiplier.is_none()));
+    assert!(tfhe.sites.iter().any(|s| s.tables.iter().any(|t| t.name == "masked")));
+}
+
+#[test]
+fn amplitudes_are_within_what_a_bootstrap_gives() {
+    let schedule = trained(SchemeChoice::Ckks);
+    let limit = schedule.parameters.table_limit_units();
+    for site in &schedule.sites {
+        let factor = site.multiplier.map_or(1.0, |(site, table)| {
+            let own = &schedule.sites[site];
+            Table { centre: 0.0, ..own.tables[table].clone() }.largest(own.range)
+        });
+        for table in &site.tables {
+            assert!(table.largest(site.range) * factor * table.amplitude <= limit * 1.0001, "{}", table.name);
+        }
+    }
+    // What is added up stands at one amplitude: every use of a table is an integer multiple of what it gives.
+    for operand in &schedule.operands {
+        for term in &operand.form.terms {
+            let base = match schedule.atoms[term.atom.0 as usize].kind {
+                AtomKind::Lut { site, function } => schedule.sites[site].tables[function].amplitude,
+                AtomKind::Weight { site, .. } => schedule.sites[site].tables[0].amplitude,
+                _ => continue,
+            };
+            let multiple = operand.amplitude * term.coefficient.abs() / base;
+            assert!(multiple >= 1.0 && multiple.fract() == 0.0, "{multiple}");
+        }
+    }
+    // Labels come with the client's part of the operands that use them.
+    let labelled = schedule.operands.iter().filter(|operand| {
+        let kind = |term: &hesn::plan::form::Term| schedule.atoms[term.atom.0 as usize].kind;
+        operand.form.terms.iter().any(|term| matches!(kind(term), AtomKind::Label(_)))
+    });
+    let fresh: Vec<bool> = labelled.map(|operand| operand.fresh && operand.packed).collect();
+    assert!(!fresh.is_empty() && fresh.iter().all(|&fresh| fresh));
 }
 
 #[test]
