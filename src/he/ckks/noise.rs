@@ -188,7 +188,9 @@ fn output(profile: &RingProfile, degree: usize, spread: f64, masked: bool) -> f6
 pub fn product_error(profile: &RingProfile, degrees: [usize; 2], sizes: [f64; 2]) -> f64 {
     let model = Model::new(profile, LOG_DEGREE);
     let product = model.product(degrees, sizes);
-    model.output(product, sizes[0] * sizes[1], true) * profile.output_scale()
+    // A mask is multiplied into a second factor that has a level for it.
+    let folded = profile.spare_levels(degrees[1]) < 2;
+    model.output(product, sizes[0] * sizes[1], folded) * profile.output_scale()
 }
 
 /// Probability that a run of so many bootstraps meets a coefficient with |t + I| > K, where the exponential's series ends.

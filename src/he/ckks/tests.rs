@@ -184,6 +184,18 @@ fn hold_products(setup: &Setup, degrees: [usize; 2]) {
         let (what, predicted) = (format!("{name} product {degrees:?} {half:?}"), own.hypot(from_input));
         // Where one half is empty, so are half of the slots' errors.
         hold(&what, measured.max(if half == Half::Low { predicted / 2.0 } else { 0.0 }), predicted);
+        // The same behind a mask that leaves three values of five.
+        let weights = uneven(t.len());
+        let mask = Mask::new(weights.clone()).unwrap();
+        let out = b.close(&[vec![(&product, &mask)]]).unwrap();
+        let values = setup.output(&out[0]);
+        let expected = |j: usize| weights[j] * first.eval(t[j]) * second.eval(t[j]);
+        let measured = rms((0..used).map(|j| values[j] - expected(j)));
+        let folded = b.profile().spare_levels(degrees[1]) < 2;
+        let left = 0.6f64.sqrt();
+        let own = model.output(model.product(degrees, sizes) * left, sizes[0] * sizes[1], folded);
+        let (what, predicted) = (format!("{what} masked"), own.hypot(from_input * left));
+        hold(&what, measured.max(if half == Half::Low { predicted / 2.0 } else { 0.0 }), predicted);
         assert!(b.slot_product(&value, &saved).is_err());
         assert!(b.close(&[vec![(&value, &all)]]).is_err());
     }
