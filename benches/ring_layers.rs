@@ -67,7 +67,8 @@ fn conv_5x5_stride_2(bencher: Bencher, threads: usize) {
     let mask = mask(image);
     let pool = on(threads);
     let step = || {
-        let pairs: Vec<(usize, usize)> = (0..FILTERS).flat_map(|f| (0..groups).map(move |g| (f, g))).collect();
+        let pairs: Vec<(usize, usize)> =
+            (0..FILTERS).flat_map(|f| (0..groups).map(move |g| (f, g))).collect();
         let products: Vec<SmallCiphertext> = pairs
             .par_iter()
             .map(|&(f, g)| {
