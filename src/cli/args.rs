@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::he::params::PROFILES;
 use crate::plan::parameters::Parameters;
 
 /// Train neural networks on data that stays encrypted.
@@ -139,9 +138,9 @@ pub struct ExplainArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  hesn bench --profile fast --json")]
 pub struct BenchArgs {
-    /// Parameters to measure
-    #[arg(long, value_name = "NAME", value_parser = measured(), default_value = PROFILES[0].name)]
-    pub profile: String,
+    /// Parameters to measure; otherwise the default of both schemes
+    #[arg(long, value_name = "NAME", value_parser = profiles())]
+    pub profile: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -170,13 +169,6 @@ pub enum SchemeName {
 fn profiles() -> PossibleValuesParser {
     PossibleValuesParser::new(
         Parameters::all().map(|row| clap::builder::PossibleValue::new(row.name()).help(row.purpose())),
-    )
-}
-
-/// Profiles whose unit costs can be measured.
-fn measured() -> PossibleValuesParser {
-    PossibleValuesParser::new(
-        PROFILES.iter().map(|profile| clap::builder::PossibleValue::new(profile.name).help(profile.purpose)),
     )
 }
 

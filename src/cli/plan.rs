@@ -43,7 +43,7 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
     let mut costs: HashMap<&'static str, Costs> = HashMap::new();
     for task in &program.tasks {
         let compiled = tasks::compile(task, program, &checked, settings).map_err(|d| report(&d))?;
-        let Some((graph, typing)) = compiled.graph() else { continue };
+        let (Some((graph, typing)), Some(choice)) = (compiled.graph(), compiled.choice()) else { continue };
         planned += 1;
         if args.dot {
             shell.print(&dot(graph));
@@ -60,11 +60,13 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
         };
         let parameters = schedule.parameters;
         let costs = *costs.entry(parameters.name()).or_insert_with(|| measure(parameters, shell));
-        let report = estimate::report(compiled.name(), schedule, &costs, extent, typing.alignments.len());
+        let alignments = typing.alignments.len();
+        let planned = estimate::report(compiled.name(), schedule, &costs, extent, alignments, choice)
+            .map_err(|diagnostic| report(&[diagnostic]))?;
         if args.json {
-            shell.json(&report);
+            shell.json(&planned);
         } else {
-            shell.print(&show(&report, &costs));
+            shell.print(&show(&planned, &costs));
         }
     }
     if planned == 0 {
@@ -96,6 +98,7 @@ fn show(report: &Report, costs: &Costs) -> String {
         let note = if note.is_empty() { String::new() } else { format!("   ({note})") };
         let _ = writeln!(out, "  {name:<26}{value:>14}{note}");
     };
+    row("scheme", report.parameters.scheme.to_owned(), &report.scheme_reason);
     let measured = if report.calibrated { "measured on this machine" } else { "typical costs, not measured" };
     row(
         "steps",
@@ -104,7 +107,14 @@ fn show(report: &Report, costs: &Costs) -> String {
     );
     row("look-ups per step", format::count(report.luts_per_step as u64), "");
     row("products per step", format::count(report.products_per_step as u64), "");
-    row("packings per step", format::count(report.packs_per_step as u64), "");
+    if report.bootstraps.is_empty() {
+        row("packings per step", format::count(report.packs_per_step as u64), "");
+    } else {
+        let count = report.bootstraps.len();
+        let fill = 100.0 * report.bootstraps.iter().map(|b| b.fill).sum::<f64>() / count as f64;
+        row("bootstraps per step", format::count(count as u64), &format!("{fill:.1} % full"));
+        row("moves per step", format::count(report.switches_per_step as u64), "automorphisms of small rings");
+    }
     row("time per step", format::seconds(report.step_seconds), &format!("{} cores, {measured}", costs.cores));
     row("time in all", format::seconds(report.train_seconds), "keys and encryption not included");
     row("memory", format::bytes(report.memory_bytes as f64), "");
@@ -119,7 +129,7 @@ fn show(report: &Report, costs: &Costs) -> String {
     );
     row("beyond a range", format::probability(report.range_excess_probability), "probability for one value");
     row(
-        "wrong decryption",
+        if report.bootstraps.is_empty() { "wrong decryption" } else { "a raise that fails" },
         format::probability(report.failure_probability),
         "probability, over the whole run",
     );
@@ -151,6 +161,19 @@ fn show(report: &Report, costs: &Costs) -> String {
             format!("±{}", (site.range * 100.0).round() / 100.0),
             100.0 * site.input_error,
             format::probability(site.range_excess_probability)
+        );
+    }
+    if !report.bootstraps.is_empty() {
+        let _ = writeln!(out, "\n  {:<46}{:>10}{:>10}{:>10}", "bootstrap", "values", "full", "lanes");
+    }
+    for bootstrap in &report.bootstraps {
+        let _ = writeln!(
+            out,
+            "  {:<46}{:>10}{:>9.1}%{:>10}",
+            bootstrap.tables.join(" + "),
+            format::count(bootstrap.values as u64),
+            100.0 * bootstrap.fill,
+            if bootstrap.half { "half" } else { "all" }
         );
     }
     for warning in &report.warnings {

@@ -14,7 +14,7 @@ use crate::data::Dataset;
 use crate::diagnostics::{Diagnostic, Sources, Span};
 use crate::interp::EngineError;
 use crate::plan::compile::{Evaluation, Training};
-use crate::plan::estimate::{self, Costs, Extent};
+use crate::plan::estimate::{self, Extent};
 use crate::plan::schedule::Schedule;
 
 use crate::run::available_memory_bytes;
@@ -188,8 +188,7 @@ impl Job<'_> {
         if self.args.engine != EngineName::Encrypted {
             return Ok(());
         }
-        let costs = Costs::typical(schedule.parameters, rayon::current_num_threads());
-        let needed = estimate::report(name, schedule, &costs, extent, 0).memory_bytes as u64;
+        let needed = estimate::memory_bytes(schedule, extent) as u64;
         let source = if self.args.memory.is_some() { "`--memory` allows" } else { "this machine has free" };
         let limit = self.args.memory.or_else(available_memory_bytes).filter(|&limit| needed > limit);
         let Some(limit) = limit else { return Ok(()) };

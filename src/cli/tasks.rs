@@ -6,6 +6,7 @@ use super::source::Checked;
 use crate::data::Dataset;
 use crate::diagnostics::{Diagnostic, Severity};
 use crate::graph::Graph;
+use crate::plan::choice::Choice;
 use crate::plan::compile::{Evaluation, Settings, Training};
 use crate::plan::schedule::Schedule;
 use crate::typeck::levels::Typing;
@@ -40,6 +41,15 @@ impl Compiled<'_> {
         match self {
             Compiled::Train { training, .. } => Some((&training.step, &training.typing)),
             Compiled::Eval { evaluation, .. } => Some((&evaluation.graph, &evaluation.typing)),
+            Compiled::Checked => None,
+        }
+    }
+
+    /// Why it runs on its schemes.
+    pub fn choice(&self) -> Option<&Choice> {
+        match self {
+            Compiled::Train { training, .. } => Some(&training.choice),
+            Compiled::Eval { evaluation, .. } => Some(&evaluation.choice),
             Compiled::Checked => None,
         }
     }

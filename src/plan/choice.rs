@@ -74,7 +74,7 @@ pub fn families(graph: &Graph, settings: Settings) -> (Vec<Family>, Choice) {
 }
 
 /// The engines that a program may run on where nothing is said; what fails on both is explained for the first.
-const OPEN: &[Family] = &[Family::Tfhe];
+const OPEN: &[Family] = &[Family::Tfhe, Family::Ckks];
 
 /// The cheaper of the schemes that can run a program for so many steps.
 pub fn choose(
@@ -112,14 +112,14 @@ fn only(other: Family, error: Option<&Diagnostic>) -> Choice {
 
 /// Of two candidates, of which `family` is the second's.
 fn cheaper(first: Candidate, second: Candidate, family: Family, steps: usize) -> (Candidate, Choice) {
-    let seconds = |schedule: &Schedule| {
+    let seconds = |candidate: &Candidate| {
+        let schedule = candidate.schedule.as_ref().map_err(Clone::clone)?;
         let costs = Costs::typical(schedule.parameters, 1);
-        let step = step_seconds(schedule, &costs);
-        (step, step * steps as f64 + costs.key_seconds)
+        let step = step_seconds(schedule, &costs)?;
+        Ok::<_, Diagnostic>((step, step * steps as f64 + costs.key_seconds))
     };
-    match (&first.schedule, &second.schedule) {
-        (Ok(a), Ok(b)) => {
-            let ((a, a_all), (b, b_all)) = (seconds(a), seconds(b));
+    match (seconds(&first), seconds(&second)) {
+        (Ok((a, a_all)), Ok((b, b_all))) => {
             if b_all < a_all {
                 (second, Choice::Cheaper { chosen: family, seconds: b, other: a })
             } else {
@@ -127,11 +127,11 @@ fn cheaper(first: Candidate, second: Candidate, family: Family, steps: usize) ->
             }
         }
         (Err(error), Ok(_)) => {
-            let choice = only(family.other(), Some(error));
+            let choice = only(family.other(), Some(&error));
             (second, choice)
         }
         (_, Err(error)) => {
-            let choice = only(family, Some(error));
+            let choice = only(family, Some(&error));
             (first, choice)
         }
     }

@@ -14,8 +14,6 @@ use super::schedule::{Schedule, SiteStep, Table};
 pub const WANTED_ERROR: f64 = 1.0 / 1024.0;
 /// |f| of an output where it uses the whole scale.
 const OUTPUT_LIMIT: f64 = 0.25;
-/// Error of a first factor in its slot, for |f| ≤ 1: the rounding of its constants.
-const FACTOR_ERROR: f64 = 1.0 / 16384.0;
 
 /// A table as the ring engine evaluates it.
 #[derive(Clone, Debug)]
@@ -27,6 +25,8 @@ pub struct RingFunction {
     pub factor: Option<TrigPolynomial>,
     /// Standard deviation of the fit's error as a fraction of the largest output; the worse of the two.
     pub fit_error: f64,
+    /// Standard deviation of the error that the bootstrap adds to its outputs, beyond that of what it read, in units.
+    pub output_noise: f64,
 }
 
 impl RingFunction {
@@ -35,17 +35,6 @@ impl RingFunction {
         let degree =
             |polynomial: &Option<TrigPolynomial>| polynomial.as_ref().map_or(0, TrigPolynomial::degree);
         degree(&self.output).max(degree(&self.factor))
-    }
-
-    /// Standard deviation of the error of its outputs beyond that of what it read, in units.
-    pub fn output_noise_units(&self, profile: &RingProfile) -> f64 {
-        let output = self.output.as_ref();
-        output.map_or(0.0, |output| noise::output_error(profile, output.degree(), output.spread()))
-    }
-
-    /// Standard deviation of the error of its values as a factor.
-    pub fn factor_noise(&self) -> f64 {
-        if self.factor.is_some() { FACTOR_ERROR } else { 0.0 }
     }
 }
 
@@ -62,49 +51,60 @@ pub fn ring_functions(schedule: &Schedule) -> Result<Vec<Vec<RingFunction>>, Dia
 }
 
 fn on_row(schedule: &Schedule, profile: &RingProfile) -> Result<Vec<Vec<RingFunction>>, Diagnostic> {
-    let multipliers: Vec<(usize, usize)> = schedule.sites.iter().filter_map(|site| site.multiplier).collect();
-    let function = |site: usize, table: usize| {
-        let step = &schedule.sites[site];
-        let is_factor = multipliers.contains(&(site, table));
-        ring_function(schedule, profile, step, &step.tables[table], is_factor)
-    };
-    (0..schedule.sites.len())
-        .map(|site| (0..schedule.sites[site].tables.len()).map(|table| function(site, table)).collect())
-        .collect()
+    let empty = RingFunction { output: None, factor: None, fit_error: 0.0, output_noise: 0.0 };
+    let mut functions: Vec<Vec<RingFunction>> =
+        schedule.sites.iter().map(|site| vec![empty.clone(); site.tables.len()]).collect();
+    for (site, table) in schedule.sites.iter().filter_map(|site| site.multiplier) {
+        let (step, function) = (&schedule.sites[site], &mut functions[site][table]);
+        let own = &step.tables[table];
+        let largest = whole_largest(own, step.range);
+        let fit = fitted(own, step.range, largest, own.centre, profile.factor_degree())?;
+        function.fit_error = fit.error / OUTPUT_LIMIT;
+        function.factor = Some(fit.polynomial.scale(1.0 / OUTPUT_LIMIT));
+    }
+    for (index, site) in schedule.sites.iter().enumerate() {
+        let factor = site.multiplier.and_then(|(site, table)| {
+            let own = &schedule.sites[site];
+            Some((whole_largest(&own.tables[table], own.range), functions[site][table].factor.clone()?))
+        });
+        for (table, function) in site.tables.iter().zip(&mut functions[index]) {
+            // Without an amplitude nothing but products of slots use it.
+            if table.amplitude != 0.0 {
+                add_output(profile, site, table, factor.as_ref(), function)?;
+            }
+        }
+    }
+    Ok(functions)
 }
 
-fn ring_function(
-    schedule: &Schedule,
+/// The outputs of a table, which may still be multiplied by a factor with this largest value.
+fn add_output(
     profile: &RingProfile,
     site: &SiteStep,
     table: &Table,
-    is_factor: bool,
-) -> Result<RingFunction, Diagnostic> {
-    let mut function = RingFunction { output: None, factor: None, fit_error: 0.0 };
-    if table.amplitude != 0.0 {
-        let multiplied = site.multiplier.map(|(site, table)| {
-            let own = &schedule.sites[site];
-            whole_largest(&own.tables[table], own.range)
-        });
-        let most = if multiplied.is_some() { profile.factor_degree() } else { profile.function_degree };
-        let largest = table.largest(site.range);
-        let fit = fitted(table, site.range, largest, 0.0, most)?;
-        // Fitted with outputs up to 1/4, without the centre, which is its mean.
-        let scale = table.amplitude * multiplied.unwrap_or(1.0) / profile.output_scale();
-        let mut output = fit.polynomial.scale(scale * largest / OUTPUT_LIMIT);
-        if let Some(mean) = output.coefficients.first_mut() {
-            mean.re += table.centre * scale;
+    factor: Option<&(f64, TrigPolynomial)>,
+    function: &mut RingFunction,
+) -> Result<(), Diagnostic> {
+    let most = if factor.is_some() { profile.factor_degree() } else { profile.function_degree };
+    let largest = table.largest(site.range);
+    let fit = fitted(table, site.range, largest, 0.0, most)?;
+    // Fitted with outputs up to 1/4, without the centre, which is its mean.
+    let scale = table.amplitude * factor.map_or(1.0, |(largest, _)| *largest) / profile.output_scale();
+    let mut output = fit.polynomial.scale(scale * largest / OUTPUT_LIMIT);
+    if let Some(mean) = output.coefficients.first_mut() {
+        mean.re += table.centre * scale;
+    }
+    function.fit_error = function.fit_error.max(fit.error / OUTPUT_LIMIT);
+    let size = |polynomial: &TrigPolynomial| polynomial.mean().hypot(polynomial.spread());
+    function.output_noise = match factor {
+        None => noise::output_error(profile, output.degree(), output.spread()),
+        Some((_, factor)) => {
+            let degrees = [factor.degree(), output.degree()];
+            noise::product_error(profile, degrees, [size(factor), size(&output)])
         }
-        function.fit_error = fit.error / OUTPUT_LIMIT;
-        function.output = Some(output);
-    }
-    if is_factor {
-        let largest = whole_largest(table, site.range);
-        let fit = fitted(table, site.range, largest, table.centre, profile.factor_degree())?;
-        function.fit_error = function.fit_error.max(fit.error / OUTPUT_LIMIT);
-        function.factor = Some(fit.polynomial.scale(1.0 / OUTPUT_LIMIT));
-    }
-    Ok(function)
+    };
+    function.output = Some(output);
+    Ok(())
 }
 
 /// The largest magnitude of a table with its centre.

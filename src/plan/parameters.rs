@@ -2,7 +2,7 @@
 //!
 //! Noise is in *units*: steps of the integers that products compute with (of t for BFV, of q0·q1 for CKKS).
 
-use crate::he::ckks::params::{LOG_DEGREE, RING_PROFILES, RingProfile, SMALL_LOG_DEGREE};
+use crate::he::ckks::params::{LOG_DEGREE, RING_PROFILES, RingProfile, SMALL_LOG_DEGREE, gate as ring_gate};
 use crate::he::ckks::{noise as ring, small};
 use crate::he::noise;
 use crate::he::params::{self, PROFILES, Profile};
@@ -28,21 +28,8 @@ pub enum Parameters {
     Ckks(&'static RingProfile),
 }
 
-/// Σ|c_k| of a function whose outputs use the whole scale, |f| ≤ 1/4: about that of a ramp.
-const NOMINAL_SPREAD: f64 = 0.35;
-/// log2 of the largest modulus with 128 bits of security at degree 4096 and 2^15 (HomomorphicEncryption.org standard).
-const SMALL_RING_LIMIT: f64 = 109.0;
-const RING_LIMIT: f64 = 881.0;
-
-/// Rotations, conjugation and relinearisation of the large ring: keys that the linear transforms need.
-const RING_KEYS: usize = 60;
-
-/// Bytes of the bodies of the ring engine's keys, tightly packed; their masks take as much.
-fn ring_key_half_bytes(profile: &RingProfile) -> usize {
-    let bits = |primes: &[u64]| primes.iter().map(|&p| (p as f64).log2().ceil() as usize).sum::<usize>();
-    let residues = bits(profile.primes) + bits(profile.special_primes);
-    RING_KEYS * profile.digits * (1 << LOG_DEGREE) * residues / 8
-}
+/// Standard deviation of the values of a ramp that uses the whole scale, |f| ≤ 1/4.
+const NOMINAL_SPREAD: f64 = 0.144;
 
 impl Parameters {
     /// Looks a row up by name, in both tables.
@@ -231,7 +218,7 @@ impl Parameters {
     pub fn key_bytes(self) -> usize {
         match self {
             Self::Tfhe(profile) => profile.server_key_bytes(),
-            Self::Ckks(profile) => 2 * ring_key_half_bytes(profile),
+            Self::Ckks(profile) => profile.key_bytes,
         }
     }
 
@@ -239,7 +226,7 @@ impl Parameters {
     pub fn key_wire_bytes(self) -> usize {
         match self {
             Self::Tfhe(profile) => profile.seeded_server_key_bytes(),
-            Self::Ckks(profile) => ring_key_half_bytes(profile),
+            Self::Ckks(profile) => profile.key_wire_bytes,
         }
     }
 
@@ -248,14 +235,7 @@ impl Parameters {
         match self {
             // A profile that is not gated cannot be looked up.
             Self::Tfhe(profile) => params::gate(profile).unwrap_or(0.0),
-            Self::Ckks(profile) => {
-                let bits = |primes: &[u64]| primes.iter().map(|&p| (p as f64).log2()).sum::<f64>();
-                let large = bits(profile.primes) + bits(profile.special_primes);
-                let small = bits(&profile.primes[..2]) + bits(&profile.special_primes[..1]);
-                // To first order the bits of a ring are proportional to N / log2 QP; the table fixes the constant.
-                let share = (RING_LIMIT / large).min(SMALL_RING_LIMIT / small);
-                params::REQUIRED_SECURITY_BITS * share
-            }
+            Self::Ckks(profile) => ring_gate(profile).unwrap_or(0.0),
         }
     }
 
@@ -263,7 +243,9 @@ impl Parameters {
     pub fn security_source(self) -> &'static str {
         match self {
             Self::Tfhe(profile) => profile.security_source(),
-            Self::Ckks(_) => "rings: HomomorphicEncryption.org standard, ternary secret, classical",
+            Self::Ckks(_) => {
+                "rings: HomomorphicEncryption.org standard, ternary secret, classical; sparse secret of the raise: Bossuat et al., ACNS 2022"
+            }
         }
     }
 }

@@ -228,22 +228,6 @@ impl Schedule {
         self.sites.iter().map(|site| site.elements * if site.per_sample { self.batch } else { 1 }).sum()
     }
 
-    /// Bootstraps of one step: one for each look-up, or for as many of a stage as one bootstrap treats.
-    pub fn bootstraps(&self) -> usize {
-        let lanes = self.parameters.lanes();
-        let values = |&site: &usize| {
-            let site = &self.sites[site];
-            site.elements * if site.per_sample { self.batch } else { 1 }
-        };
-        self.stages
-            .iter()
-            .map(|stage| match stage {
-                Stage::Tables(sites) => sites.iter().map(values).sum::<usize>().div_ceil(lanes),
-                Stage::Operands(_) | Stage::Products(_) => 0,
-            })
-            .sum()
-    }
-
     /// Ring products of one step, and of them the sums that are scaled down and relinearised together.
     pub fn ring_products(&self) -> usize {
         self.products

@@ -40,6 +40,8 @@ mod client_key;
 #[cfg(feature = "client")]
 pub(crate) mod keygen;
 #[cfg(feature = "client")]
+pub mod measure;
+#[cfg(feature = "client")]
 pub(crate) mod random;
 #[cfg(feature = "client")]
 pub mod secret;

@@ -72,12 +72,12 @@ impl Domain for Reals<'_> {
             let multiplier = multiplier.map_or(1.0, |values| values[at]);
             for (index, function) in self.functions[site].iter().enumerate() {
                 if let Some(output) = &function.output {
-                    let noise = gauss(&mut self.rng, function.output_noise_units(self.profile));
+                    let noise = gauss(&mut self.rng, function.output_noise);
                     units[index].push(output.eval(torus) * multiplier * scale + noise);
                 }
                 if let Some(factor) = &function.factor {
-                    let noise = gauss(&mut self.rng, function.factor_noise());
-                    values[index].push(factor.eval(torus) + noise);
+                    // Its error counts where it is multiplied.
+                    values[index].push(factor.eval(torus));
                 }
             }
         }

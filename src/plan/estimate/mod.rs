@@ -1,75 +1,21 @@
 //! What a schedule will cost and how surely it will work, before anything runs.
 
+mod costs;
+mod ring;
+mod tfhe;
+
 use serde::Serialize;
 
-use crate::he::ckks::params::RingProfile;
-use crate::he::noise::{self, BfvNoise};
-use crate::he::params::Profile;
+use crate::diagnostics::Diagnostic;
+use crate::he::noise;
 
+pub use self::costs::{Costs, RingUnits, TfheUnits, Units};
+pub use self::ring::BootstrapReport;
+use super::choice::Choice;
+use super::gather::GatherPlan;
 use super::lower::AtomKind;
 use super::parameters::Parameters;
-use super::schedule::{Schedule, Source, product_samples};
-
-/// Seconds per unit on one core, and how many cores there are.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Costs {
-    pub cores: usize,
-    pub pbs_seconds: f64,
-    pub operand_seconds: f64,
-    /// Accumulating one ring product.
-    pub accumulate_seconds: f64,
-    /// Scale-down and relinearisation of one sum of products.
-    pub finish_seconds: f64,
-    /// To the torus, and the ring key switch.
-    pub switch_seconds: f64,
-    pub pack_seconds: f64,
-    /// Making all keys.
-    pub key_seconds: f64,
-    /// How much faster all cores together are than one.
-    pub parallel: f64,
-    /// Whether these were measured on this machine.
-    pub measured: bool,
-}
-
-impl Costs {
-    /// Measured once on a Zen 4 core at 2.6 GHz, ring degree 4096: a stand-in where nothing can be measured.
-    pub fn typical(parameters: Parameters, cores: usize) -> Self {
-        let profile = match parameters {
-            Parameters::Tfhe(profile) => profile,
-            Parameters::Ckks(profile) => return Self::typical_ring(profile, cores),
-        };
-        let scale = profile.ring.degree as f64 / 4096.0 * profile.ring.prime_bits.len() as f64 / 3.0;
-        Self {
-            cores,
-            pbs_seconds: 0.0144 * profile.pbs.decomposition.levels as f64 / 2.0,
-            operand_seconds: 0.5e-3 * scale,
-            accumulate_seconds: 0.06e-3 * scale,
-            finish_seconds: 2.45e-3 * scale,
-            switch_seconds: 0.23e-3 * scale,
-            pack_seconds: 0.12 * scale * profile.packing_digits as f64,
-            key_seconds: 3.5 * scale / cores as f64,
-            parallel: cores as f64 * 0.95,
-            measured: false,
-        }
-    }
-
-    fn typical_ring(profile: &RingProfile, cores: usize) -> Self {
-        // Degree 15: 0.364 s, 31: 0.424 s, 63: 0.486 s on a Zen 5 core.
-        let degree = (profile.function_degree + 1) as f64;
-        Self {
-            cores,
-            pbs_seconds: 0.364 + 0.061 * (degree / 16.0).log2(),
-            operand_seconds: 0.05e-3,
-            accumulate_seconds: 0.02e-3,
-            finish_seconds: 0.1e-3,
-            switch_seconds: 0.04e-3,
-            pack_seconds: 0.15e-3,
-            key_seconds: 6.0,
-            parallel: 1.0 + 0.7 * (cores.min(2) - 1) as f64,
-            measured: false,
-        }
-    }
-}
+use super::schedule::{ProductStep, Schedule, product_samples};
 
 /// A batch of look-ups of one step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -174,10 +120,16 @@ impl ParametersReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     pub program: String,
+    /// Why the program runs on the scheme of its parameters.
+    pub scheme_reason: String,
     pub batch: usize,
     pub steps: usize,
     pub luts_per_step: usize,
+    /// One for each look-up, or for up to 32,768 of them on the ring engine.
+    pub bootstraps_per_step: usize,
     pub products_per_step: usize,
+    /// Automorphisms that bring values to their places (ring engine).
+    pub switches_per_step: usize,
     pub packs_per_step: usize,
     pub step_seconds: f64,
     pub train_seconds: f64,
@@ -192,11 +144,13 @@ pub struct Report {
     pub lut_input_error: f64,
     /// Largest over the look-up sites, for one value.
     pub range_excess_probability: f64,
-    /// That one decryption at the end is wrong, over the whole run.
+    /// That one decryption at the end, or one modulus raise, is wrong, over the whole run.
     pub failure_probability: f64,
     pub parameters: ParametersReport,
     pub sites: Vec<SiteReport>,
     pub operands: Vec<OperandReport>,
+    /// Of the ring engine.
+    pub bootstraps: Vec<BootstrapReport>,
     pub warnings: Vec<String>,
 }
 
@@ -214,7 +168,8 @@ pub fn report(
     costs: &Costs,
     extent: Extent,
     alignments: usize,
-) -> Report {
+    choice: &Choice,
+) -> Result<Report, Diagnostic> {
     let parameters = schedule.parameters;
     let sites: Vec<SiteReport> = schedule
         .sites
@@ -240,15 +195,20 @@ pub fn report(
             noise: operand.noise,
         })
         .collect();
-    let step_seconds = step_seconds(schedule, costs);
+    let gather = gathered(schedule)?;
+    let gather = gather.as_ref();
+    let step_seconds = seconds(schedule, gather, costs);
     let largest = |f: fn(&SiteReport) -> f64| sites.iter().map(f).fold(0.0, f64::max);
     let client_bytes = client_bytes(schedule);
-    Report {
+    Ok(Report {
         program: program.to_owned(),
+        scheme_reason: choice.to_string(),
         batch: schedule.batch,
         steps: extent.steps,
         luts_per_step: schedule.luts(),
+        bootstraps_per_step: gather.map_or(schedule.luts(), |gather| gather.bootstraps().count()),
         products_per_step: schedule.ring_products(),
+        switches_per_step: gather.map_or(0, GatherPlan::switches),
         packs_per_step: packs(schedule),
         step_seconds,
         train_seconds: step_seconds * extent.steps as f64,
@@ -260,12 +220,13 @@ pub fn report(
         alignments,
         lut_input_error: largest(|s| s.input_error),
         range_excess_probability: largest(|s| s.range_excess_probability),
-        failure_probability: failure_probability(schedule, extent.steps),
+        failure_probability: failure_probability(schedule, gather, extent.steps),
         parameters: ParametersReport::of(parameters),
         warnings: warnings(schedule, extent.steps),
         sites,
         operands,
-    }
+        bootstraps: gather.map_or_else(Vec::new, |gather| ring::bootstraps(schedule, gather)),
+    })
 }
 
 fn names(schedule: &Schedule, operand: &super::schedule::Operand) -> String {
@@ -295,38 +256,40 @@ fn packs(schedule: &Schedule) -> usize {
     packed.map(|operand| schedule.polynomials(&operand.layout, operand.per_sample)).sum()
 }
 
-/// Predicted time of one step, in seconds.
-pub fn step_seconds(schedule: &Schedule, costs: &Costs) -> f64 {
-    let extended: usize = schedule
-        .operands
-        .iter()
-        .filter(|o| o.level > 0)
-        .map(|o| schedule.polynomials(&o.layout, o.per_sample))
-        .sum();
-    let sums: usize = schedule
-        .products
-        .iter()
-        .map(|p| {
-            if p.batch_sum || !p.per_sample() {
-                1
-            } else {
-                schedule.batch.div_ceil(product_samples(schedule, p))
-            }
-        })
-        .sum();
-    let switches: usize = schedule
-        .sites
-        .iter()
-        .flat_map(|site| &site.reads)
-        .map(|read| schedule.polynomials(&read.layout, read.per_sample))
-        .sum();
-    let one_core = schedule.bootstraps() as f64 * costs.pbs_seconds
-        + packs(schedule) as f64 * costs.pack_seconds
-        + extended as f64 * costs.operand_seconds
-        + schedule.ring_products() as f64 * costs.accumulate_seconds
-        + sums as f64 * costs.finish_seconds
-        + switches as f64 * costs.switch_seconds;
+/// Lanes and routes of a schedule of the ring engine.
+fn gathered(schedule: &Schedule) -> Result<Option<GatherPlan>, Diagnostic> {
+    match schedule.parameters {
+        Parameters::Tfhe(_) => Ok(None),
+        Parameters::Ckks(_) => GatherPlan::of(schedule).map(Some).map_err(|error| {
+            Diagnostic::error("E0502", format!("the values of this program find no places: {error}"))
+                .help("choose `--scheme tfhe`, or `--engine clear`")
+        }),
+    }
+}
+
+fn seconds(schedule: &Schedule, gather: Option<&GatherPlan>, costs: &Costs) -> f64 {
+    let one_core = match (&costs.units, gather) {
+        (Units::Tfhe(units), _) => tfhe::seconds(schedule, units),
+        (Units::Ckks(units), Some(gather)) => ring::seconds(schedule, gather, units),
+        (Units::Ckks(_), None) => 0.0,
+    };
     one_core / costs.parallel.max(1.0)
+}
+
+/// Predicted time of one step, in seconds.
+///
+/// # Errors
+/// Values of the ring engine that find no places.
+pub fn step_seconds(schedule: &Schedule, costs: &Costs) -> Result<f64, Diagnostic> {
+    Ok(seconds(schedule, gathered(schedule)?.as_ref(), costs))
+}
+
+/// Sums of products that are finished (scaled down, relinearised) in one step.
+fn sums(schedule: &Schedule) -> usize {
+    let sum = |p: &ProductStep| {
+        if p.batch_sum || !p.per_sample() { 1 } else { schedule.batch.div_ceil(product_samples(schedule, p)) }
+    };
+    schedule.products.iter().map(sum).sum()
 }
 
 /// What the client sends for one batch.
@@ -357,115 +320,24 @@ fn client_bytes(schedule: &Schedule) -> ClientBytes {
 }
 
 /// Peak memory of a run: keys, the encrypted data, and what one step holds.
-fn memory_bytes(schedule: &Schedule, extent: Extent) -> usize {
+pub fn memory_bytes(schedule: &Schedule, extent: Extent) -> usize {
     const PROCESS: f64 = 60e6;
     let batches = extent.samples.div_ceil(schedule.batch.max(1)).max(1) as f64;
     let data = client_bytes(schedule).memory * batches;
     let work = match schedule.parameters {
-        Parameters::Tfhe(profile) => tfhe_bytes(schedule, profile),
-        Parameters::Ckks(_) => ring_bytes(schedule),
+        Parameters::Tfhe(profile) => tfhe::working_bytes(schedule, profile),
+        Parameters::Ckks(profile) => ring::working_bytes(schedule, profile),
     };
     (schedule.parameters.key_bytes() as f64 + data + work + PROCESS) as usize
 }
 
-/// What a step of the ring engine holds at most: the ciphertexts of its small rings, and one bootstrap at work.
-fn ring_bytes(schedule: &Schedule) -> f64 {
-    // Measured: a run with 1.1 GiB of keys has a peak of 2.05 GiB, in which the tables of the transforms take part.
-    const BOOTSTRAP: f64 = 0.95 * 1024.0 * 1024.0 * 1024.0;
-    let ring: usize = schedule
-        .operands
-        .iter()
-        .map(|o| {
-            schedule.parameters.ciphertext_bytes(o.level) * schedule.polynomials(&o.layout, o.per_sample)
-        })
-        .sum();
-    // Products are as many again.
-    2.0 * ring as f64 + BOOTSTRAP
-}
-
-fn tfhe_bytes(schedule: &Schedule, profile: &Profile) -> f64 {
-    let lwe = ((profile.lut_output_dimension() + 1) * 8) as f64;
-    let outputs: usize = schedule
-        .sites
-        .iter()
-        .map(|s| s.elements * s.tables.len() * if s.per_sample { schedule.batch } else { 1 })
-        .sum();
-    let labels = schedule
-        .atoms
-        .iter()
-        .filter(|a| matches!(a.kind, AtomKind::Label(_)))
-        .map(|a| crate::graph::elements(&a.shape) * schedule.batch);
-    let lwes = (outputs + labels.sum::<usize>()) as f64 * lwe;
-    let ring: f64 = schedule
-        .operands
-        .iter()
-        .map(|o| {
-            let own = profile.ciphertext_bytes(o.level) as f64;
-            // The extended copy has three more primes.
-            let primes = profile.primes(o.level) as f64;
-            let extended = if o.level > 0 { own * (primes + 3.0) / primes } else { 0.0 };
-            (own + extended) * schedule.polynomials(&o.layout, o.per_sample) as f64
-        })
-        .sum();
-    // Packing holds the switched masks of a batch of packs, 4 bytes a coefficient and key bit.
-    let packing = (profile.lut_output_dimension() * profile.ring.degree * 4) as f64 * 2.0;
-    lwes * 2.0 + ring + packing
-}
-
-fn product_noise(schedule: &Schedule, profile: &Profile, index: usize) -> BfvNoise {
-    let product = &schedule.products[index];
-    let side = |source: Source| match source {
-        Source::Product(inner) => product_noise(schedule, profile, inner),
-        Source::Operand(i) => {
-            let operand = &schedule.operands[i];
-            if operand.packed {
-                let values = operand.layout.samples * operand.form.elements();
-                BfvNoise::packed(profile, values.min(profile.ring.degree), profile.depth(), operand.level)
-            } else {
-                BfvNoise::fresh(profile, operand.level)
-            }
-        }
-        Source::Master(_) => BfvNoise::none(),
-    };
-    let pieces =
-        if product.batch_sum { schedule.batch.div_ceil(product_samples(schedule, product)) } else { 1 };
-    let pair = (side(product.sides[0]), side(product.sides[1]));
-    BfvNoise::product_sum(profile, product.level + 1, std::iter::repeat_n(pair, pieces))
-}
-
-/// That the client's decryption of a master, or of a result, is wrong anywhere. What goes into a table needs no exact
-/// decryption.
-fn failure_probability(schedule: &Schedule, steps: usize) -> f64 {
+/// That the client's decryption of a master, or of a result, is wrong anywhere, or that a modulus raise fails. What goes
+/// into a table needs no exact decryption.
+fn failure_probability(schedule: &Schedule, gather: Option<&GatherPlan>, steps: usize) -> f64 {
     match schedule.parameters {
-        Parameters::Tfhe(profile) => decryption_failure(schedule, profile, steps),
-        Parameters::Ckks(_) => raise_failure(schedule, steps),
+        Parameters::Tfhe(profile) => tfhe::decryption_failure(schedule, profile, steps),
+        Parameters::Ckks(_) => gather.map_or(0.0, |gather| ring::raise_failure(gather, steps)),
     }
-}
-
-/// That a coefficient leaves the interval of the exponential at a modulus raise, in any bootstrap of the run.
-fn raise_failure(schedule: &Schedule, steps: usize) -> f64 {
-    let coefficients = (schedule.bootstraps() * steps.max(1) * schedule.parameters.lanes()) as f64;
-    (coefficients * RAISE_FAILURE_LOG2.exp2()).min(1.0)
-}
-
-/// log2 of the probability that one coefficient of a raise is too large, |I| > K: below 2^-40 for 10^4 ciphertexts.
-const RAISE_FAILURE_LOG2: f64 = -69.0;
-
-fn decryption_failure(schedule: &Schedule, profile: &Profile, steps: usize) -> f64 {
-    let mut total = 0.0;
-    for master in &schedule.masters {
-        let noise = product_noise(schedule, profile, master.gradient.0).times_count(steps.max(1) as f64);
-        total += master.elements as f64 * noise.failure_probability(profile);
-    }
-    for output in &schedule.outputs {
-        for (source, factor) in output.reads.iter().flat_map(|read| &read.sources) {
-            if let Source::Product(product) = source {
-                let noise = product_noise(schedule, profile, *product).times_integer(*factor);
-                total += crate::graph::elements(&output.shape) as f64 * noise.failure_probability(profile);
-            }
-        }
-    }
-    total.min(1.0)
 }
 
 /// Where noise is a large part of a value's range.

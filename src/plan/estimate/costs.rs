@@ -1,0 +1,126 @@
+//! Unit costs: measured, or typical.
+
+use serde::Serialize;
+
+use crate::he::ckks::params::RingProfile;
+use crate::he::params::Profile;
+
+use super::super::parameters::Parameters;
+
+/// Seconds per unit on one core, and how many cores there are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Costs {
+    pub cores: usize,
+    pub units: Units,
+    /// Making all keys, on all cores.
+    pub key_seconds: f64,
+    /// How much faster all cores together are than one.
+    pub parallel: f64,
+    /// Whether these were measured on this machine.
+    pub measured: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Units {
+    Tfhe(TfheUnits),
+    Ckks(RingUnits),
+}
+
+/// Of BFV and TFHE.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TfheUnits {
+    pub pbs_seconds: f64,
+    pub operand_seconds: f64,
+    /// Accumulating one ring product.
+    pub accumulate_seconds: f64,
+    /// Scale-down and relinearisation of one sum of products.
+    pub finish_seconds: f64,
+    /// To the torus, and the ring key switch.
+    pub switch_seconds: f64,
+    pub pack_seconds: f64,
+}
+
+/// Of the ring engine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RingUnits {
+    /// From the small rings to powers of the exponential, for both halves of the coefficients.
+    pub open_seconds: f64,
+    /// The same for the low half alone.
+    pub open_low_seconds: f64,
+    /// A function of opened values, both halves.
+    pub function_seconds: f64,
+    /// From slots to the small rings, for one output ciphertext.
+    pub close_seconds: f64,
+    /// Relinearising one sum of products.
+    pub product_seconds: f64,
+    /// Accumulating one product.
+    pub accumulate_seconds: f64,
+    /// An automorphism in a small ring.
+    pub switch_seconds: f64,
+}
+
+impl Costs {
+    /// Measured once: a stand-in where nothing can be measured.
+    pub fn typical(parameters: Parameters, cores: usize) -> Self {
+        match parameters {
+            Parameters::Tfhe(profile) => Self::typical_tfhe(profile, cores),
+            Parameters::Ckks(profile) => Self::typical_ring(profile, cores),
+        }
+    }
+
+    /// On a machine that is slower by a factor, which was measured on it.
+    pub fn slower(self, factor: f64) -> Self {
+        let units = match self.units {
+            Units::Tfhe(own) => Units::Tfhe(own),
+            Units::Ckks(own) => Units::Ckks(RingUnits {
+                open_seconds: own.open_seconds * factor,
+                open_low_seconds: own.open_low_seconds * factor,
+                function_seconds: own.function_seconds * factor,
+                close_seconds: own.close_seconds * factor,
+                product_seconds: own.product_seconds * factor,
+                accumulate_seconds: own.accumulate_seconds * factor,
+                switch_seconds: own.switch_seconds * factor,
+            }),
+        };
+        Self { units, key_seconds: self.key_seconds * factor, measured: true, ..self }
+    }
+
+    /// On a Zen 4 core at 2.6 GHz, ring degree 4096.
+    fn typical_tfhe(profile: &Profile, cores: usize) -> Self {
+        let scale = profile.ring.degree as f64 / 4096.0 * profile.ring.prime_bits.len() as f64 / 3.0;
+        let units = TfheUnits {
+            pbs_seconds: 0.0144 * profile.pbs.decomposition.levels as f64 / 2.0,
+            operand_seconds: 0.5e-3 * scale,
+            accumulate_seconds: 0.06e-3 * scale,
+            finish_seconds: 2.45e-3 * scale,
+            switch_seconds: 0.23e-3 * scale,
+            pack_seconds: 0.12 * scale * profile.packing_digits as f64,
+        };
+        let parallel = cores as f64 * 0.95;
+        Self {
+            cores,
+            units: Units::Tfhe(units),
+            key_seconds: 3.5 * scale / parallel,
+            parallel,
+            measured: false,
+        }
+    }
+
+    /// On a Zen 5 core of which a bootstrap of degree 63 takes 0.49 s, and 1.5 times as long on a Zen 4 core.
+    fn typical_ring(profile: &RingProfile, cores: usize) -> Self {
+        const ZEN4: f64 = 1.5;
+        let doublings = ((profile.function_degree + 1) as f64 / 16.0).log2();
+        let units = RingUnits {
+            open_seconds: ZEN4 * (0.31 + 0.045 * doublings),
+            open_low_seconds: ZEN4 * (0.19 + 0.025 * doublings),
+            function_seconds: ZEN4 * (0.012 + 0.015 * doublings),
+            close_seconds: ZEN4 * 0.037,
+            product_seconds: ZEN4 * 0.1e-3,
+            accumulate_seconds: ZEN4 * 0.02e-3,
+            switch_seconds: ZEN4 * 0.08e-3,
+        };
+        // Limbs and halves share two cores well, more of them less.
+        let parallel = (cores as f64).powf(0.75);
+        Self { cores, units: Units::Ckks(units), key_seconds: 8.0 / parallel, parallel, measured: false }
+    }
+}

@@ -1,0 +1,180 @@
+//! One program on both schemes: what `clear` computes, the simulations of both show within the noise that their plans predict.
+#![cfg(feature = "client")]
+
+use std::collections::HashMap;
+
+use hesn::diagnostics::Sources;
+use hesn::graph::NodeId;
+use hesn::interp::simulate::SimulateEngine;
+use hesn::interp::{Batch, Unwatched, clear};
+use hesn::plan::choice::Choice;
+use hesn::plan::compile::{Evaluation, Settings};
+use hesn::plan::estimate::{Costs, Extent, report};
+use hesn::plan::functions::ring_functions;
+use hesn::plan::parameters::SchemeChoice;
+use hesn::plan::schedule::Schedule;
+use hesn::run::evaluate::draw;
+use hesn::typeck::{NoData, Task, check};
+use proptest::prelude::*;
+
+fn compiled(source: &str, scheme: SchemeChoice) -> Evaluation {
+    let mut sources = Sources::default();
+    let file = sources.add("test.hes", source);
+    let checked = check(&mut sources, file, &NoData);
+    assert!(!checked.has_errors(), "{source}: {:?}", checked.diagnostics);
+    let task = checked.program.unwrap().tasks.into_iter().find_map(|task| match task {
+        Task::Eval(task) => Some(*task),
+        _ => None,
+    });
+    Evaluation::compile(&task.unwrap(), Settings { scheme, parameters: None }).unwrap()
+}
+
+/// Six standard deviations of everything that the plan predicts for one element of the result, and how far a fit is off
+/// at most. `slope` bounds how much the result changes with what a table reads or gives.
+fn predicted(schedule: &Schedule, slope: f64) -> f64 {
+    let functions = schedule.parameters.ckks().map(|_| ring_functions(schedule).unwrap());
+    let mut error = 0.0;
+    for (index, site) in schedule.sites.iter().enumerate() {
+        error += 6.0 * site.input_error * 2.0 * site.range;
+        for (table, own) in site.tables.iter().enumerate() {
+            match &functions {
+                // A fit's largest error lies at a kink.
+                Some(functions) => {
+                    let function = &functions[index][table];
+                    let noise = if own.amplitude > 0.0 { function.output_noise / own.amplitude } else { 0.0 };
+                    error += 16.0 * function.fit_error * own.largest(site.range) + 6.0 * noise;
+                }
+                // Half an entry of the table.
+                None => error += site.range / 512.0,
+            }
+        }
+    }
+    let amplitude = schedule.outputs[0].amplitude;
+    let operands = schedule.operands.iter().filter(|operand| operand.level == 0);
+    slope * error + operands.map(|operand| 6.0 * operand.noise / amplitude).sum::<f64>() + 1e-3
+}
+
+/// The largest difference between a simulation and the clear engine, and how large the plan lets it be.
+fn difference(evaluation: &Evaluation, arguments: &HashMap<NodeId, Vec<f32>>, slope: f64) -> (f64, f64) {
+    let batch = Batch { index: 0, size: 1, features: &[], labels: &[], arguments: Some(arguments) };
+    let clear = clear::evaluate(&evaluation.graph, &[evaluation.result], &[], &batch).unwrap();
+    let schedule = evaluation.schedule.as_ref().unwrap_or_else(|d| panic!("{d:?}"));
+    let mut engine = SimulateEngine::new(schedule, Vec::new(), 1).unwrap();
+    let simulated = engine.evaluate(&batch, &Unwatched).unwrap();
+    let pairs = simulated[0].iter().zip(&clear[0]);
+    (pairs.map(|(s, c)| f64::from((s - c).abs())).fold(0.0, f64::max), predicted(schedule, slope))
+}
+
+/// Expressions of z and y, which are products of encrypted values, and a bound of their slopes.
+const FUNCTIONS: [(&str, f64); 8] = [
+    ("refresh(z)", 1.0),
+    ("relu(z) + y", 1.0),
+    ("tanh(z) - 2 * y", 1.0),
+    ("abs(z) + sigmoid(y)", 1.0),
+    // Products element by element: of slots on one scheme, of quarter squares on the other.
+    ("z * y", 8.0),
+    ("tanh(z) * y", 8.0),
+    ("sigmoid(z) * tanh(y)", 4.0),
+    ("relu(tanh(z) * y)", 8.0),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_schemes_compute_what_is_clear(
+        function in 0..FUNCTIONS.len(), n in 1usize..24, m in 1usize..12, range in 1u32..4, seed: u64,
+    ) {
+        let (body, slope) = FUNCTIONS[function];
+        let range = f64::from(1 << range);
+        // Inputs whose sums stay within the range.
+        let size = range / 2.0 / (n as f64).sqrt();
+        let source = format!(
+            "use std::{{relu, sigmoid}}
+             fn f(x: [n], u: [n, m], v: [n, m]) -> [m] {{
+                 let z: [m] in -{range}..{range} = x @ u
+                 let y: [m] in -{range}..{range} = x @ v
+                 {body}
+             }}
+             eval f(x: uniform(-1, 1), u: uniform(-{size}, {size}), v: uniform(-{size}, {size}), n: {n}, m: {m})"
+        );
+        let ring = compiled(&source, SchemeChoice::Ckks);
+        let tfhe = compiled(&source, SchemeChoice::Tfhe);
+        let arguments = draw(&ring, seed);
+        for evaluation in [&ring, &tfhe] {
+            // Quarter squares may leave the plaintext modulus; the ring engine has no such limit here.
+            if evaluation.schedule.as_ref().is_err_and(|d| d[0].message.contains("quarter square")) {
+                continue;
+            }
+            let (found, allowed) = difference(evaluation, &arguments, slope);
+            prop_assert!(found <= allowed, "{source}\n{} off by {found}, predicted {allowed}",
+                evaluation.schedule.as_ref().unwrap().parameters.name());
+        }
+    }
+}
+
+#[test]
+fn the_ring_engine_is_closer_to_the_clear_one() {
+    let source = "
+        fn f(x: [16], u: [16, 64]) -> [64] { tanh(x @ u) }
+        eval f(x: uniform(-1, 1), u: uniform(-1, 1))";
+    let (ring, tfhe) = (compiled(source, SchemeChoice::Ckks), compiled(source, SchemeChoice::Tfhe));
+    let arguments = draw(&ring, 1);
+    let difference = |evaluation| difference(evaluation, &arguments, 1.0).0;
+    let (ring, tfhe) = (difference(&ring), difference(&tfhe));
+    assert!(ring < tfhe / 4.0, "ckks {ring}, tfhe {tfhe}");
+}
+
+const SMALL: &str = "fn f(x: [4], u: [4, 4]) -> [4] { tanh(x @ u) }
+    eval f(x: uniform(-1, 1), u: uniform(-1, 1))";
+
+#[test]
+fn a_few_values_take_tfhe_and_many_take_ckks() {
+    let small = compiled(SMALL, SchemeChoice::Auto);
+    assert_eq!(small.schedule.unwrap().parameters.scheme(), "tfhe");
+    assert!(matches!(small.choice, Choice::Cheaper { .. }), "{}", small.choice);
+    let large = SMALL.replace("x: [4], u: [4, 4]) -> [4]", "x: [3], u: [3, 2000]) -> [2000]");
+    let large = compiled(&large, SchemeChoice::Auto);
+    assert_eq!(large.schedule.unwrap().parameters.scheme(), "ckks");
+    assert!(large.choice.to_string().contains("with tfhe"), "{}", large.choice);
+}
+
+#[test]
+fn what_one_scheme_cannot_run_the_other_does() {
+    // Two products in a row without a function.
+    let source = "fn f(x: [8], u: [8, 8], v: [8, 8]) -> [8] { x @ u @ v }
+        eval f(x: uniform(-1, 1), u: uniform(-1, 1), v: uniform(-1, 1))";
+    let chosen = compiled(source, SchemeChoice::Auto);
+    assert_eq!(chosen.schedule.unwrap().parameters.name(), "deep");
+    assert!(chosen.choice.to_string().starts_with("ckks cannot run"), "{}", chosen.choice);
+}
+
+#[test]
+fn written_types_choose_the_scheme() {
+    let source = SMALL.replace("x: [4]", "x: ckks<1>[4]");
+    let chosen = compiled(&source, SchemeChoice::Auto);
+    assert_eq!(chosen.schedule.unwrap().parameters.scheme(), "ckks");
+    assert_eq!(chosen.choice, Choice::Written);
+}
+
+#[test]
+fn the_report_of_a_slot_product() {
+    let source = "
+        fn f(x: [16], u: [16, 40], v: [16, 40]) -> [40] { tanh(x @ u) * (x @ v) }
+        eval f(x: uniform(-1, 1), u: uniform(-1, 1), v: uniform(-1, 1))";
+    let evaluation = compiled(source, SchemeChoice::Ckks);
+    let schedule = evaluation.schedule.as_ref().unwrap();
+    let costs = Costs::typical(schedule.parameters, 1);
+    let extent = Extent { steps: 1, samples: 1 };
+    let report = report("f", schedule, &costs, extent, 0, &evaluation.choice).unwrap();
+    // The tangent first: the values that it multiplies are looked up in a second bootstrap.
+    assert_eq!((report.luts_per_step, report.bootstraps_per_step), (80, 2));
+    let tables: Vec<_> = report.bootstraps.iter().map(|b| (b.tables.join(" "), b.values)).collect();
+    assert_eq!(tables, [("tanh".to_owned(), 40), ("refresh".to_owned(), 40)]);
+    assert!(report.bootstraps.iter().all(|b| b.half && (b.fill - 40.0 / 32768.0).abs() < 1e-9));
+    assert!(report.failure_probability < 1e-12);
+    assert!(report.parameters.security_bits >= 128.0);
+    // What only multiplies leaves no bootstrap.
+    let amplitudes: Vec<bool> = schedule.sites.iter().map(|s| s.tables[0].amplitude > 0.0).collect();
+    assert_eq!(amplitudes, [false, true]);
+}
