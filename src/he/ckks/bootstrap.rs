@@ -260,6 +260,12 @@ impl Bootstrapper {
                 ),
             });
         }
+        if function.coefficients.is_empty() {
+            return Err(HeError::Slots {
+                operation: "evaluating a function",
+                reason: "it has no coefficients; a constant has one".to_owned(),
+            });
+        }
         let evaluator = self.evaluator();
         let (level, natural) = evaluator.natural(&powers.halves.0, degree);
         let mut coefficients = function.coefficients.clone();

@@ -281,6 +281,8 @@ fn what_does_not_fit_is_refused() {
     let closed = b.close(&[vec![(&slots, &Mask::all(t.len()))]]).unwrap();
     assert!(message(b.open(&closed[0], 15, Half::Low).err().unwrap()).contains("2 limbs"));
     assert!(Mask::new(vec![1.0, 2.0]).is_err());
+    let empty = TrigPolynomial { coefficients: vec![] };
+    assert!(b.polynomial(&powers, &empty, Role::Output).is_err());
 }
 
 #[test]
@@ -314,6 +316,35 @@ fn keys_go_over_the_wire_as_halves() {
     refused(&changed(12, b'x'), "profile");
     let last = bytes.len() - 1;
     refused(&changed(last, 0xFF), "not below its prime");
+}
+
+/// Takes so many bytes, then fails.
+struct Full(usize);
+
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn keys_are_made_and_written_one_by_one() {
+    let secret = RingSecret::of_degrees(1 << 12, (1 << 12) / RINGS).unwrap();
+    let circuit = Circuit::of_degree(&RING_PROFILES[0], 12).unwrap();
+    let mut bytes = vec![];
+    let made = std::cell::Cell::new(0);
+    secret.write_keys_of(&circuit, &mut bytes, &|done, _| made.set(done)).unwrap();
+    assert_eq!(made.get(), circuit.keys().len());
+    let read = BootstrapKeys::read_circuit(&bytes[..], |_| Ok(circuit)).unwrap();
+    let setup = Setup { bootstrapper: Bootstrapper::new(read), secret };
+    hold_input_stages(&setup);
+    let circuit = Circuit::of_degree(&RING_PROFILES[0], 12).unwrap();
+    let error = setup.secret.write_keys_of(&circuit, Full(1 << 20), &|_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("writing the evaluation keys failed"), "{error}");
 }
 
 #[test]
