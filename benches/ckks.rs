@@ -5,7 +5,7 @@
 
 use divan::{Bencher, counter::ItemsCount};
 use hesn::he::ckks::{
-    Bootstrapper, Ciphertext, Half, Mask, RingSecret, Role,
+    BootstrapKeys, Bootstrapper, Ciphertext, Half, Mask, RingSecret, Role,
     fit::{self, TrigPolynomial},
     params::{self, RING_PROFILES},
 };
@@ -93,4 +93,28 @@ fn b_sigmoid_15(bencher: Bencher, threads: usize) {
 #[divan::bench(args = THREADS, sample_count = 5, sample_size = 1)]
 fn b_sigmoid_15_low_half(bencher: Bencher, threads: usize) {
     functions(bencher, threads, 15, &[sigmoid(15)], Half::Low);
+}
+
+#[divan::bench(sample_count = 1, sample_size = 1)]
+fn c_key_generation() {
+    let secret = RingSecret::generate().expect("the system gives randomness");
+    divan::black_box(secret.bootstrap_keys(&RING_PROFILES[2], &|_, _| {}).expect("a gated row"));
+}
+
+/// Half of the keys, expanded from a seed.
+#[divan::bench(sample_count = 1, sample_size = 1)]
+fn c_keys_over_the_wire(bencher: Bencher) {
+    let mut bytes = vec![];
+    bench_of(63).bootstrapper.keys().write_to(&mut bytes).expect("memory");
+    bencher.bench(|| BootstrapKeys::read_from(&bytes[..]).map(|keys| keys.bytes()));
+}
+
+/// The matrices of both transforms.
+#[divan::bench(sample_count = 1, sample_size = 1)]
+fn c_transforms(bencher: Bencher) {
+    let mut bytes = vec![];
+    bench_of(15).bootstrapper.keys().write_to(&mut bytes).expect("memory");
+    bencher
+        .with_inputs(|| BootstrapKeys::read_from(&bytes[..]).expect("as written"))
+        .bench_values(|keys| Bootstrapper::new(keys).transform_bytes());
 }

@@ -26,7 +26,7 @@ struct Bench {
 
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let profile = &RING_PROFILES[2];
-    let ring = SmallRing::of(profile);
+    let ring = SmallRing::of(profile).expect("a row of the table");
     let secret = RingSecret::generate().expect("the system gives randomness");
     let secret = SmallSecret::new(&ring, &secret).expect("a secret of this ring");
     let values: Vec<i64> = (0..DEGREE as i64).collect();
@@ -36,7 +36,8 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         narrow: sources.iter().map(SmallCiphertext::narrow).collect(),
         sources,
         keys: secret.server_keys().expect("the system gives randomness"),
-        large: RnsContext::new(15, &profile.primes[..2], &profile.special_primes[..1], 2),
+        large: RnsContext::new(15, &profile.primes[..2], &profile.special_primes[..1], 2)
+            .expect("primes of the table"),
         secret,
     }
 });

@@ -255,6 +255,16 @@ fn weights_that_cannot_be_written_are_an_error() {
 }
 
 #[test]
+fn a_profile_of_the_other_scheme_is_refused() {
+    let place = Workplace::with_program(PROGRAM);
+    for (scheme, profile) in [("tfhe", "ring-31"), ("ckks", "standard")] {
+        let ended = place.hesn(&["plan", "p.hes", "--scheme", scheme, "--profile", profile]);
+        assert_eq!(ended.status, Some(1));
+        assert!(ended.stderr.contains("E0618") && ended.stderr.contains(profile), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn colours_come_where_they_are_wanted() {
     let place = Workplace::with_program(PROGRAM.replace("label: y", "label: z"));
     assert!(!place.hesn(&["check", "p.hes"]).stderr.contains('\u{1b}'));

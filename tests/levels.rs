@@ -2,11 +2,20 @@
 
 use hesn::diagnostics::{Diagnostic, FileId, Sources, Span, render};
 use hesn::graph::{Graph, Op, Origin};
-use hesn::typeck::levels::{LevelOptions, SwitchKind, Typing, solve};
+use hesn::typeck::levels::{Family, LevelOptions, SwitchKind, Typing, solve};
 use hesn::typeck::{NoData, Task, check};
 
 /// The graph and the typing of the last task of a program, or what the user sees instead.
 fn typed(text: &str, profile: Option<&str>) -> Result<(Graph, Typing), String> {
+    typed_on(text, |training| LevelOptions::from_table(training, profile))
+}
+
+/// The same on the ring engine.
+fn typed_on_ring(text: &str) -> Result<(Graph, Typing), String> {
+    typed_on(text, LevelOptions::ring)
+}
+
+fn typed_on(text: &str, options: impl Fn(bool) -> LevelOptions) -> Result<(Graph, Typing), String> {
     let mut sources = Sources::default();
     let file = sources.add("program.hes", text);
     let checked = check(&mut sources, file, &NoData);
@@ -27,7 +36,7 @@ fn typed(text: &str, profile: Option<&str>) -> Result<(Graph, Typing), String> {
             (graph, gradients, true)
         }
     };
-    let typing = solve(&graph, &outputs, &LevelOptions::from_table(training, profile));
+    let typing = solve(&graph, &outputs, &options(training));
     typing.map(|typing| (graph, typing)).map_err(|diagnostics| shown(&diagnostics))
 }
 
@@ -129,8 +138,44 @@ fn scheme_mismatch_clear_wanted() {
 }
 
 #[test]
-fn scheme_that_is_not_there() {
-    insta::assert_snapshot!(refused("fn f(x: ckks<2>[8], w: [8, 8]) -> [8] {\n    x @ w\n}"));
+fn schemes_of_two_engines() {
+    insta::assert_snapshot!(refused("fn f(x: ckks<1>[8], w: bfv<1>[8, 8]) -> [8] {\n    x @ w\n}"));
+}
+
+#[test]
+fn scheme_of_the_other_engine() {
+    insta::assert_snapshot!(refused("fn f(x: ckks<1>[8], w: [8, 8]) -> [8] {\n    x @ w\n}"));
+    let shown = typed_on_ring("fn f(x: [8], w: [8, 8]) -> tfhe[8] {\n    abs(x @ w)\n}");
+    insta::assert_snapshot!("scheme_of_the_other_engine_on_ckks", shown.map(|(_, t)| t.depth).unwrap_err());
+}
+
+#[test]
+fn level_exhausted_on_ckks() {
+    let text = "fn f(x: [8], u: [8, 8], v: [8, 8]) -> [8] {\n    let h = x @ u\n    h @ v\n}";
+    insta::assert_snapshot!(typed_on_ring(text).map(|(_, typing)| typing.depth).unwrap_err());
+    let text = "fn f(x: ckks<1>[8], u: ckks<1>[8, 8]) -> ckks<1>[8] {\n    x @ u\n}";
+    insta::assert_snapshot!(
+        "level_exhausted_by_a_written_ckks",
+        typed_on_ring(text).map(|(_, t)| t.depth).unwrap_err()
+    );
+}
+
+#[test]
+fn loop_that_loses_levels_on_ckks() {
+    let text = "fn steps(x: ckks<1>[16], w: [16, 16]) -> [16] {\n    let mut y = x\n    for i in 0..4 { y = y @ w }\n    y\n}";
+    insta::assert_snapshot!(typed_on_ring(text).map(|(_, typing)| typing.depth).unwrap_err());
+    let text = text.replace("y @ w", "refresh(y @ w)");
+    let (_, typing) = typed_on_ring(&text).unwrap();
+    let refreshes = typing.switches.iter().filter(|s| s.kind == SwitchKind::Refresh).count();
+    assert_eq!((typing.depth, refreshes), (1, 4));
+}
+
+#[test]
+fn written_types_say_which_engine() {
+    let families = |text| Family::written(&typed_on_ring(text).or_else(|_| typed(text, None)).unwrap().0);
+    assert_eq!(families("fn f(x: [8], w: [8, 8]) -> [8] { x @ w }"), []);
+    assert_eq!(families("fn f(x: ckks<1>[8], w: [8, 8]) -> ckks<0>[8] { x @ w }"), [Family::Ckks]);
+    assert_eq!(families("fn f(x: bfv<1>[8], w: [8, 8]) -> tfhe[8] { abs(x @ w) }"), [Family::Tfhe]);
 }
 
 #[test]
@@ -250,6 +295,23 @@ fn training_a_linear_model_needs_one_level_and_no_alignment() {
     assert_eq!(of(&|op| matches!(op, Op::Param(_))), "tfhe");
     assert_eq!(of(&|op| matches!(op, Op::Contract { .. })), "bfv<0>");
     assert_eq!(of(&|op| matches!(op, Op::Lut(_))), "tfhe");
+}
+
+#[test]
+fn on_ckks_everything_encrypted_has_a_level_and_nothing_is_switched() {
+    let (graph, typing) = typed_on_ring(LOGISTIC).unwrap();
+    assert_eq!((typing.depth, typing.alignments.len()), (1, 0));
+    let of = |wanted: &dyn Fn(&Op) -> bool| {
+        let id = graph.ids().find(|&id| wanted(&graph.node(id).op)).unwrap();
+        typing.types[id.index()].unwrap().to_string()
+    };
+    // Products read one level and give none; what leaves a table enters at what its uses need.
+    assert_eq!(of(&|op| matches!(op, Op::Input)), "ckks<1>");
+    assert_eq!(of(&|op| matches!(op, Op::Label)), "ckks<1>");
+    assert_eq!(of(&|op| matches!(op, Op::Param(_))), "ckks<1>");
+    assert_eq!(of(&|op| matches!(op, Op::Contract { .. })), "ckks<0>");
+    assert_eq!(of(&|op| matches!(op, Op::Lut(_))), "ckks<1>");
+    assert!(typing.switches.iter().all(|switch| switch.kind == SwitchKind::Encrypt));
 }
 
 #[test]

@@ -57,6 +57,15 @@ pub fn settings(args: &SchemeArgs) -> Result<Settings, Diagnostic> {
         SchemeName::Tfhe => SchemeChoice::Tfhe,
         SchemeName::Ckks => SchemeChoice::Ckks,
     };
+    let contradicts = match (scheme, parameters) {
+        (SchemeChoice::Tfhe, Some(Parameters::Ckks(row))) => Some((row.name, "tfhe", "ckks")),
+        (SchemeChoice::Ckks, Some(Parameters::Tfhe(row))) => Some((row.name, "ckks", "tfhe")),
+        _ => None,
+    };
+    if let Some((row, wanted, has)) = contradicts {
+        let message = format!("the profile `{row}` is one of `{has}`, but `--scheme {wanted}` is chosen");
+        return Err(Diagnostic::error("E0618", message).help("leave out `--profile` or `--scheme`"));
+    }
     Ok(Settings { scheme, parameters })
 }
 

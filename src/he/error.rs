@@ -1,6 +1,6 @@
 //! What can go wrong in the kernels.
 
-use super::{ckks::params::RingGateError, params::GateError};
+use super::{ckks::params::RingGateError, params::GateError, ring::RingError};
 use thiserror::Error;
 
 /// An error of the homomorphic kernels. Messages state both values where two disagree.
@@ -12,6 +12,9 @@ pub enum HeError {
     /// The parameters of the ring engine are refused.
     #[error(transparent)]
     RingGate(#[from] RingGateError),
+    /// A ring or an instruction set is refused.
+    #[error(transparent)]
+    Ring(#[from] RingError),
     /// Two ciphertexts of an addition have different levels.
     #[error(
         "{operation}: the operands have levels {left} and {right}; switch the higher one down to the lower level \

@@ -2,6 +2,7 @@
 //! one. No secret key exists here.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -34,7 +35,7 @@ struct Output {
 
 /// Trains on ciphertexts.
 pub struct RingServer<'a> {
-    keys: ServerKeys,
+    keys: Arc<ServerKeys>,
     schedule: &'a Schedule,
     plan: GatherPlan,
     /// Public initial weights, by master.
@@ -62,7 +63,7 @@ type Done<T> = Result<T, EngineError>;
 
 impl<'a> RingServer<'a> {
     /// A server at the first step: masters are zero, the working weights are the public initial ones.
-    pub fn new(keys: ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
+    pub fn new(keys: Arc<ServerKeys>, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
         let plan = GatherPlan::of(schedule).map_err(|error| EngineError::Failed(error.to_string()))?;
         let masters = schedule.masters.iter().map(|_| keys.zero()).collect();
         let functions =

@@ -1,5 +1,7 @@
 //! The client's role on the ring engine: keys, encryption of batches, decryption of weights and results.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::he::HeError;
@@ -66,11 +68,11 @@ impl RingClient {
 }
 
 impl Roles for RingClient {
-    type Keys = ServerKeys;
+    type Keys = Arc<ServerKeys>;
     type Batch = RingBatch;
     type Server<'a> = RingServer<'a>;
 
-    fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, ServerKeys), HeError> {
+    fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, Arc<ServerKeys>), HeError> {
         observer.phase(Phase::Keys);
         let profile = schedule.parameters.ckks().ok_or_else(|| HeError::Library {
             operation: "client",
@@ -83,7 +85,7 @@ impl Roles for RingClient {
         let keys = client.server_keys(&|done, total| {
             observer.progress(Progress { done: done as u64, total: total as u64 });
         })?;
-        Ok((client, keys))
+        Ok((client, Arc::new(keys)))
     }
 
     fn encrypt(&self, schedule: &Schedule, batch: &Batch<'_>) -> Result<RingBatch, HeError> {
@@ -105,7 +107,7 @@ impl Roles for RingClient {
     }
 
     fn server<'a>(
-        keys: ServerKeys,
+        keys: Arc<ServerKeys>,
         schedule: &'a Schedule,
         initial: Vec<Vec<f32>>,
     ) -> Result<RingServer<'a>, EngineError> {

@@ -9,14 +9,15 @@
 
 use super::{
     ciphertext::Ciphertext,
-    circuit::{self, BOTTOM, Circuit},
-    dft::{Diagonals, Direction, Embedding},
+    circuit::Circuit,
+    dft::{Diagonals, Embedding},
     fit::TrigPolynomial,
-    keys::{BootstrapKeys, Class, KeyId},
+    keys::{BootstrapKeys, KeyId},
     linear::LinearTransform,
-    mask::{MASK_BITS, Mask},
+    mask::{FoldedMasks, MASK_BITS, Mask},
     params::RingProfile,
-    polynomial::{Evaluator, FUNCTION_BITS, HalfPowers},
+    polynomial::{Evaluator, HalfPowers},
+    stages::{BOTTOM, Class, Direction, Factor, Role},
 };
 use crate::he::{
     error::HeError,
@@ -34,20 +35,9 @@ pub enum Half {
     Low,
 }
 
-/// What becomes of a function's values, which decides their scale in the slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// They go to [`Bootstrapper::close`]. |f| ≤ 1/4.
-    Output,
-    /// They are a factor of [`Bootstrapper::slot_product`], as a mask is. |f| ≤ 1.
-    FirstFactor,
-    /// They are the other factor. |f| ≤ 1/4.
-    SecondFactor,
-}
-
 /// Powers of exp(2πi·t) of an input's values t, in slots.
 pub struct Powers {
-    halves: (HalfPowers, Option<HalfPowers>),
+    pub(crate) halves: (HalfPowers, Option<HalfPowers>),
     degree: usize,
 }
 
@@ -76,6 +66,7 @@ pub struct Bootstrapper {
     first_matrix: Diagonals,
     /// The other factors after a masked first one.
     after_mask: OnceLock<Vec<LinearTransform>>,
+    folded_masks: FoldedMasks,
 }
 
 impl Bootstrapper {
@@ -84,7 +75,7 @@ impl Bootstrapper {
         let circuit = &*keys.circuit;
         let context = &circuit.context;
         let embedding = Embedding::new(context.n / 2);
-        let transform = |factors: &[super::circuit::Factor], direction| -> Vec<LinearTransform> {
+        let transform = |factors: &[Factor], direction| -> Vec<LinearTransform> {
             factors
                 .iter()
                 .map(|f| {
@@ -98,11 +89,19 @@ impl Bootstrapper {
                 })
                 .collect()
         };
-        let to_slots = transform(&circuit.to_slots, Direction::ToSlots);
-        let to_coefficients = transform(&circuit.to_coefficients, Direction::ToCoefficients);
-        let first = &circuit.to_coefficients[0].lengths;
+        let to_slots = transform(&circuit.stages.to_slots, Direction::ToSlots);
+        let to_coefficients = transform(&circuit.stages.to_coefficients, Direction::ToCoefficients);
+        let first = &circuit.stages.to_coefficients[0].lengths;
         let first_matrix = embedding.factor(first, Direction::ToCoefficients);
-        Bootstrapper { embedding, to_slots, to_coefficients, first_matrix, after_mask: OnceLock::new(), keys }
+        Bootstrapper {
+            embedding,
+            to_slots,
+            to_coefficients,
+            first_matrix,
+            after_mask: OnceLock::new(),
+            folded_masks: FoldedMasks::default(),
+            keys,
+        }
     }
 
     /// The profile of the keys.
@@ -120,22 +119,22 @@ impl Bootstrapper {
         &self.keys
     }
 
-    /// Bytes of the transforms' diagonals.
+    /// Bytes of the transforms' diagonals, with the folded masks that are kept.
     pub fn transform_bytes(&self) -> usize {
         let after = self.after_mask.get().map_or(&[][..], |v| v);
-        self.to_slots.iter().chain(&self.to_coefficients).chain(after).map(LinearTransform::bytes).sum()
+        let transforms = self.to_slots.iter().chain(&self.to_coefficients).chain(after);
+        transforms.map(LinearTransform::bytes).sum::<usize>() + self.folded_masks.bytes()
     }
 
     pub(crate) fn circuit(&self) -> &Circuit {
         &self.keys.circuit
     }
 
-    fn evaluator(&self) -> Evaluator<'_> {
+    pub(crate) fn evaluator(&self) -> Evaluator<'_> {
         Evaluator {
             context: self.context(),
             relinearisation: self.keys.key(KeyId::Relinearisation),
-            working_bits: self.profile().working_bits,
-            block: self.profile().block,
+            profile: self.profile(),
         }
     }
 
@@ -216,30 +215,12 @@ impl Bootstrapper {
 
     /// The scale of values in slots from which [`Bootstrapper::close`] comes out at the output scale.
     fn slot_scale(&self) -> f64 {
-        let circuit = self.circuit();
-        let gain: f64 = circuit.to_coefficients.iter().map(|f| f.scale).product();
-        self.profile().output_scale() / 2.0 * self.context().m[BOTTOM - 1].p as f64 / gain
+        self.circuit().stages.slot_scale(self.profile())
     }
 
     /// The prime that slots above the bottom level are divided by on their way there.
     fn spare_prime(&self) -> f64 {
         self.context().m[BOTTOM].p as f64
-    }
-
-    /// The scale at which the first factor of a slot product is held. Scales of both factors multiply to what the spare
-    /// prime brings to the slot scale: less than full precision of the constants, and the loss is shared so that both
-    /// factors' errors weigh alike in the product where |first| ≤ 1 and |second| ≤ 1/4.
-    fn first_factor_scale(&self) -> f64 {
-        let (circuit, profile) = (self.circuit(), self.profile());
-        let working = profile.working_bits;
-        let leaves =
-            circuit.slots_level() - circuit::EXPONENTIAL_LEVELS - profile.block.trailing_zeros() as usize;
-        let primes = &self.context().m[BOTTOM + 1..leaves];
-        let full = primes.iter().fold(working + FUNCTION_BITS, |s, m| s + working - (m.p as f64).log2());
-        let product = (self.slot_scale() * self.spare_prime()).log2();
-        // The first factor is doubled as its real part is taken.
-        let loss = 2.0 * full + 1.0 - product;
-        (full + 1.0 - (loss + 2.0) / 2.0).exp2()
     }
 
     /// A function of the values: Re Σ c_k·exp(2πi·k·t), at the real parts of the slots. Functions of lower degree take
@@ -265,7 +246,7 @@ impl Bootstrapper {
             });
         }
         let evaluator = self.evaluator();
-        let (level, natural) = evaluator.natural(&powers.halves.0, degree + 1);
+        let (level, natural) = evaluator.natural(&powers.halves.0, degree);
         let mut coefficients = function.coefficients.clone();
         let mut mean = 0.0;
         let (scale, settled) = match role {
@@ -290,12 +271,7 @@ impl Bootstrapper {
                 });
             }
             factor => {
-                let first = self.first_factor_scale();
-                let scale = if factor == Role::FirstFactor {
-                    first / 2.0
-                } else {
-                    self.slot_scale() * self.spare_prime() / first
-                };
+                let scale = self.circuit().stages.factor_scale(self.profile(), factor);
                 if level == BOTTOM + 1 { (scale, None) } else { (natural, Some(scale)) }
             }
         };
@@ -461,7 +437,7 @@ impl Bootstrapper {
             .iter()
             .flat_map(|(slots, mask)| {
                 let y = self.recombine(&slots.halves.0, slots.halves.1.as_ref());
-                self.fold_mask(&y, mask)
+                self.fold_mask(&y, mask, slots.halves.1.is_some())
             })
             .collect();
         Ok(SlotSum { plain, masked: self.sum(&masked.iter().collect::<Vec<_>>()) })
@@ -510,18 +486,19 @@ impl Bootstrapper {
     }
 
     /// The first factor of the transform to coefficients with a mask folded in, applied.
-    fn fold_mask(&self, y: &Ciphertext, mask: &Mask) -> Vec<Ciphertext> {
-        let folded = mask.folded(self, |weights| {
-            let factor = &self.circuit().masked_to_coefficients[0];
+    fn fold_mask(&self, y: &Ciphertext, mask: &Mask, both: bool) -> Vec<Ciphertext> {
+        let folded = self.folded_masks.get(self, mask, both, |weights| {
+            let factor = &self.circuit().stages.masked_to_coefficients[0];
             LinearTransform::new(self.context(), &self.embedding, factor, &self.first_matrix, Some(weights))
         });
-        let apply =
-            |t: &LinearTransform, y: Ciphertext| t.apply(self.context(), &self.keys, &[y]).swap_remove(0);
-        let mut out = vec![apply(&folded.0, y.clone())];
-        if let Some(difference) = &folded.1 {
+        let apply = |t: &LinearTransform, y: &Ciphertext| {
+            t.apply(self.context(), &self.keys, std::slice::from_ref(y)).swap_remove(0)
+        };
+        let mut out = vec![apply(&folded.mean, y)];
+        if let Some(difference) = &folded.difference {
             let g = self.circuit().conjugation();
             let key = self.keys.key(KeyId::Galois(g, Class::Low));
-            out.push(apply(difference, self.context().automorphism(key, y, g)));
+            out.push(apply(difference, &self.context().automorphism(key, y, g)));
         }
         out
     }
@@ -530,8 +507,8 @@ impl Bootstrapper {
     fn after_mask(&self) -> &[LinearTransform] {
         self.after_mask.get_or_init(|| {
             let direction = Direction::ToCoefficients;
-            let factors = &self.circuit().masked_to_coefficients[1..];
-            let encode = |f: &super::circuit::Factor| {
+            let factors = &self.circuit().stages.masked_to_coefficients[1..];
+            let encode = |f: &Factor| {
                 let matrix = self.embedding.factor(&f.lengths, direction);
                 LinearTransform::new(self.context(), &self.embedding, f, &matrix, None)
             };

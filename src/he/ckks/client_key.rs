@@ -22,7 +22,7 @@ impl ClientKey {
     pub fn generate(profile: &'static RingProfile) -> Result<Self, HeError> {
         gate(profile)?;
         let secret = RingSecret::generate()?;
-        let small = SmallSecret::new(&SmallRing::of(profile), &secret)?;
+        let small = SmallSecret::new(&SmallRing::of(profile)?, &secret)?;
         Ok(Self { profile, secret, small })
     }
 

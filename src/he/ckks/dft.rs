@@ -1,6 +1,9 @@
 //! The canonical embedding and its factors: the discrete Fourier transform that a ciphertext goes through.
 
-use super::complex::Complex;
+use super::{
+    complex::Complex,
+    stages::{Direction, centred},
+};
 use std::{collections::BTreeMap, f64::consts::TAU};
 
 /// A sparse matrix of n × n as its diagonals: entry (k, k + rotation) of row k, by rotation in (−n/2, n/2].
@@ -12,15 +15,6 @@ pub(crate) struct Embedding {
     slots: usize,
     roots: Vec<Complex>,
     powers_of_5: Vec<usize>,
-}
-
-/// Whether a transform goes from coefficients to slots or back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// Homomorphic encoding's inverse: what sits in coefficients comes into slots.
-    ToSlots,
-    /// What sits in slots comes into coefficients.
-    ToCoefficients,
 }
 
 impl Embedding {
@@ -138,12 +132,6 @@ impl Embedding {
     }
 }
 
-/// A rotation modulo n, in (−n/2, n/2].
-fn centred(n: usize, rotation: i64) -> i64 {
-    let r = rotation.rem_euclid(n as i64);
-    if r > n as i64 / 2 { r - n as i64 } else { r }
-}
-
 fn accumulate(diagonals: &mut Diagonals, n: usize, rotation: i64, d: Vec<Complex>) {
     match diagonals.get_mut(&centred(n, rotation)) {
         Some(sum) => sum.iter_mut().zip(d).for_each(|(a, b)| *a = *a + b),
@@ -153,36 +141,10 @@ fn accumulate(diagonals: &mut Diagonals, n: usize, rotation: i64, d: Vec<Complex
     }
 }
 
-/// The rotations of [`Embedding::factor`]'s diagonals, without their entries.
-pub(crate) fn rotations(slots: usize, lengths: &[usize]) -> Vec<i64> {
-    let mut set = std::collections::BTreeSet::from([0]);
-    for &length in lengths {
-        let half = length as i64 / 2;
-        set = set.iter().flat_map(|r| [r - half, *r, r + half]).map(|r| centred(slots, r)).collect();
-    }
-    set.into_iter().collect()
-}
-
-/// How the layers of the transform of 2^`layers` slots go into factors of the given sizes: the lengths of each.
-pub(crate) fn partition(layers: usize, sizes: &[usize], direction: Direction) -> Vec<Vec<usize>> {
-    let mut lengths: Vec<usize> = (1..=layers).map(|i| 1 << i).collect();
-    if direction == Direction::ToSlots {
-        lengths.reverse();
-    }
-    let mut rest = &lengths[..];
-    sizes
-        .iter()
-        .map(|&size| {
-            let (factor, tail) = rest.split_at(size.min(rest.len()));
-            rest = tail;
-            factor.to_vec()
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::he::ckks::stages::{partition, rotations};
 
     fn apply(d: &Diagonals, x: &[Complex]) -> Vec<Complex> {
         let n = x.len() as i64;

@@ -40,9 +40,9 @@ impl TrigPolynomial {
         self.coefficients.iter().rev().fold(Complex::default(), |s, &c| s * step + c).re
     }
 
-    /// Σ |c_k| without the mean.
+    /// The standard deviation of its values about the mean, over the torus.
     pub fn spread(&self) -> f64 {
-        self.coefficients.iter().skip(1).map(|c| c.abs()).sum()
+        (self.coefficients.iter().skip(1).map(|c| c.re * c.re + c.im * c.im).sum::<f64>() / 2.0).sqrt()
     }
 
     /// The function times a factor.

@@ -6,6 +6,7 @@
 use super::{
     circuit::Circuit,
     params::{RING_PROFILES, RingProfile},
+    stages::Class,
 };
 use crate::he::{
     error::HeError,
@@ -23,6 +24,8 @@ use std::{
 
 const MAGIC: [u8; 8] = *b"hesnring";
 const VERSION: u16 = 1;
+/// A vector load at the last residue of a key or of a matrix reads up to 64 bytes.
+pub(crate) const PADDING: usize = 64;
 
 /// Which limbs and digits a switching key has.
 #[derive(Debug, Clone)]
@@ -70,7 +73,8 @@ impl KeyShape {
         self.digits.len() * context.n * context.m[limb].w
     }
 
-    fn wire_bytes(&self, context: &RnsContext) -> usize {
+    /// Bytes of the halves that no seed yields.
+    pub(crate) fn wire_bytes(&self, context: &RnsContext) -> usize {
         self.limbs.iter().map(|&i| self.half_bytes(context, i)).sum()
     }
 
@@ -82,8 +86,7 @@ impl KeyShape {
             off[i] = size;
             size += 2 * self.half_bytes(context, i);
         }
-        // A vector load at the last residue reads up to 64 bytes.
-        SwitchKey { data: vec![0u8; size + 64], off, nd: self.digits.len() }
+        SwitchKey { data: simd::zeroed_bytes(size + PADDING), off, nd: self.digits.len() }
     }
 
     /// The parts of a key's data, one per limb of the shape.
@@ -202,16 +205,6 @@ pub(crate) enum KeyId {
     DenseToEmbedded,
 }
 
-/// Where a rotation key is used: rotations that both transforms need have a key for each, since the later one has far
-/// fewer limbs and digits to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Class {
-    /// At the top: coefficients to slots.
-    High,
-    /// At the bottom: slots to coefficients.
-    Low,
-}
-
 /// The evaluation keys of a functional bootstrap: public, and all that a server needs.
 pub struct BootstrapKeys {
     pub(crate) circuit: Arc<Circuit>,
@@ -232,9 +225,7 @@ impl BootstrapKeys {
 
     /// Bytes of what [`BootstrapKeys::write_to`] writes.
     pub fn wire_bytes(&self) -> usize {
-        let keys = self.circuit.keys();
-        header(&self.circuit, &self.seed).len()
-            + keys.iter().map(|(_, shape)| shape.wire_bytes(&self.circuit.context)).sum::<usize>()
+        header(&self.circuit, &self.seed).len() + self.circuit.key_bytes().1
     }
 
     /// Writes header, seed and the halves that no seed yields.
@@ -255,9 +246,17 @@ impl BootstrapKeys {
     ///
     /// # Errors
     /// Bytes of something else, of another version or profile, cut short, or with a residue out of range.
-    pub fn read_from(mut input: impl Read) -> Result<Self, HeError> {
+    pub fn read_from(input: impl Read) -> Result<Self, HeError> {
+        Self::read_circuit(input, Circuit::new)
+    }
+
+    /// Reads the keys of the circuit that is made for their profile.
+    pub(crate) fn read_circuit(
+        mut input: impl Read,
+        circuit: impl FnOnce(&'static RingProfile) -> Result<Circuit, HeError>,
+    ) -> Result<Self, HeError> {
         let (profile, seed) = read_header(&mut input)?;
-        let circuit = Arc::new(Circuit::new(profile)?);
+        let circuit = Arc::new(circuit(profile)?);
         let mut keys = HashMap::new();
         for (number, (id, shape)) in circuit.keys().into_iter().enumerate() {
             keys.insert(id, read_half(&circuit.context, &shape, number, &seed, &mut input)?);

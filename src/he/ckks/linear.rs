@@ -5,10 +5,10 @@
 
 use super::{
     ciphertext::Ciphertext,
-    circuit::Factor,
     complex::Complex,
     dft::{Diagonals, Embedding},
-    keys::{BootstrapKeys, Class, KeyId},
+    keys::{BootstrapKeys, KeyId, PADDING},
+    stages::{Class, Factor, steps},
 };
 use crate::he::ring::{
     buffer::Buffer,
@@ -20,42 +20,6 @@ use crate::he::ring::{
 
 /// Residues per chunk: rotated baby steps of a chunk stay in the first two cache levels.
 const CHUNK: usize = 2048;
-
-/// Which rotations a matrix is made of.
-pub(crate) struct Steps {
-    /// Rotations of the input; the first is 0.
-    pub babies: Vec<i64>,
-    /// Rotations of sums of baby steps; the first is 0.
-    pub giants: Vec<i64>,
-    /// For each diagonal its rotation, giant step and baby step, as indices of the lists.
-    pub diagonals: Vec<(i64, usize, usize)>,
-}
-
-/// Splits rotations, multiples of the smallest one, into about `babies` baby steps and as many giant steps as it takes.
-pub(crate) fn steps(slots: usize, rotations: &[i64], babies: usize) -> Steps {
-    let stride = rotations.iter().filter(|&&r| r != 0).map(|r| r.unsigned_abs()).min().unwrap_or(1) as i64;
-    let period = slots as i64 / stride;
-    let wraps = rotations.len() as i64 == period;
-    let (count, half) = (babies as i64, (babies as i64 - 1) / 2);
-    let mut steps = Steps { babies: vec![0], giants: vec![0], diagonals: vec![] };
-    let index = |list: &mut Vec<i64>, x: i64| {
-        list.iter().position(|&y| y == x).unwrap_or_else(|| {
-            list.push(x);
-            list.len() - 1
-        })
-    };
-    for &rotation in rotations {
-        let mut j = rotation / stride;
-        if wraps && j < -half {
-            j += period;
-        }
-        let g = (j + half).div_euclid(count) * count;
-        let giant = index(&mut steps.giants, g * stride);
-        let baby = index(&mut steps.babies, (j - g) * stride);
-        steps.diagonals.push((rotation, giant, baby));
-    }
-    steps
-}
 
 /// A sparse matrix, encoded for one level.
 pub(crate) struct LinearTransform {
@@ -106,8 +70,7 @@ impl LinearTransform {
                 counts.iter().map(offset).collect::<Vec<_>>()
             })
             .collect::<Vec<_>>();
-        // A vector load at the last residue reads up to 64 bytes.
-        let mut data = vec![0u8; size + 64];
+        let mut data = simd::zeroed_bytes(size + PADDING);
         for (&(_, giant, baby), (&rotation, entries)) in steps.diagonals.iter().zip(matrix) {
             let half = n as i64 / 2;
             let shift = steps.giants[giant];

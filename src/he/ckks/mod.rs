@@ -8,6 +8,7 @@ pub mod fit;
 pub mod noise;
 pub mod params;
 pub mod small;
+mod stages;
 
 #[cfg(feature = "server")]
 mod bootstrap;
@@ -43,11 +44,12 @@ pub mod secret;
 
 #[cfg(feature = "server")]
 pub use self::{
-    bootstrap::{Bootstrapper, Half, Powers, Role, Slots},
+    bootstrap::{Bootstrapper, Half, Powers, Slots},
     ciphertext::Ciphertext,
     keys::BootstrapKeys,
     mask::Mask,
     server_keys::ServerKeys,
+    stages::Role,
 };
 #[cfg(feature = "client")]
 pub use self::{client_key::ClientKey, secret::RingSecret};

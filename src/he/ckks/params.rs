@@ -24,6 +24,12 @@ pub struct RingProfile {
     pub working_bits: f64,
     /// Powers up to this one are made of products of powers; it is the length of a polynomial's blocks.
     pub block: usize,
+    /// Bytes of the evaluation keys of the bootstrap in memory.
+    pub key_bytes: usize,
+    /// Bytes of what is sent of them: the other halves are expanded from a seed.
+    pub key_wire_bytes: usize,
+    /// Bytes of the matrices of both transforms, which the server makes.
+    pub transform_bytes: usize,
 }
 
 /// log2 of the degree of the large ring, in which functions are evaluated.
@@ -67,6 +73,9 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         digits: 3,
         working_bits: 33.0,
         block: 4,
+        key_bytes: 910103104,
+        key_wire_bytes: 455049216,
+        transform_bytes: 488702400,
     },
     RingProfile {
         name: "ring-31",
@@ -96,6 +105,9 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         digits: 4,
         working_bits: 33.0,
         block: 8,
+        key_bytes: 1150554688,
+        key_wire_bytes: 575275008,
+        transform_bytes: 461406656,
     },
     RingProfile {
         name: "ring-63",
@@ -126,6 +138,9 @@ pub static RING_PROFILES: [RingProfile; 3] = [
         digits: 4,
         working_bits: 32.3,
         block: 8,
+        key_bytes: 1186468416,
+        key_wire_bytes: 593231872,
+        transform_bytes: 471499200,
     },
 ];
 
@@ -273,6 +288,17 @@ impl RingProfile {
         self.function_degree / 2
     }
 
+    /// Pairs of blocks into which a polynomial of a degree is cut: a power of two.
+    pub(crate) fn block_pairs(&self, degree: usize) -> usize {
+        (degree + 1).div_ceil(2 * self.block).next_power_of_two()
+    }
+
+    /// Levels that a polynomial of a degree leaves over, against one of the row's degree.
+    pub(crate) fn spare_levels(&self, degree: usize) -> u32 {
+        let nodes = |degree| self.block_pairs(degree).trailing_zeros();
+        nodes(self.function_degree).saturating_sub(nodes(degree))
+    }
+
     /// What each secret is used with: the modulus' bits, and those allowed.
     pub fn moduli(&self) -> [(&'static str, f64, f64); 3] {
         let bits = |primes: &[u64]| primes.iter().map(|&p| (p as f64).log2()).sum::<f64>();
@@ -298,5 +324,62 @@ impl RingProfile {
             .fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_passes_the_gate_and_shares_the_small_ring() {
+        let first = &RING_PROFILES[0];
+        for row in &RING_PROFILES {
+            let bits = gate(row).unwrap();
+            assert!((128.0..135.0).contains(&bits), "{}: {bits}", row.name);
+            assert_eq!(ring_profile(row.name).unwrap(), row);
+            // The small ring is built on these three primes.
+            assert_eq!(
+                (&row.primes[..2], row.special_primes[0]),
+                (&first.primes[..2], first.special_primes[0])
+            );
+            assert_eq!(
+                (row.spare_levels(row.function_degree), row.spare_levels(row.factor_degree())),
+                (0, 1)
+            );
+        }
+        let prints = RING_PROFILES.each_ref().map(RingProfile::fingerprint);
+        assert!(prints[0] != prints[1] && prints[1] != prints[2] && prints[0] != prints[2]);
+    }
+
+    #[test]
+    fn the_gate_refuses_what_is_weak_or_unknown() {
+        let row = &RING_PROFILES[2];
+        let special = |list: &'static [u64]| RingProfile { special_primes: list, ..*row };
+        const WIDE: &[u64] = &[32828179611649, 122519099539457, 122519098949633, 262625438466049];
+        let wide = special(WIDE);
+        assert!(
+            matches!(gate(&wide), Err(RingGateError::TooWeak { what: "the modulus of the large ring", .. })),
+            "{:?}",
+            gate(&wide)
+        );
+        const FIRST: &[u64] = &[262625438466049, 122519099539457];
+        assert!(matches!(
+            gate(&special(FIRST)),
+            Err(RingGateError::TooWeak { what: "the modulus of the small ring", limit: 109.0, .. })
+        ));
+        // 2^16·5 + 1 = 327681 = 3·… is composite; 7 has no roots; twice the same.
+        const COMPOSITE: &[u64] = &[327681];
+        const ROOTLESS: &[u64] = &[7];
+        const TWICE: &[u64] = &[32828179611649, 32828179611649];
+        const LARGE: &[u64] = &[1 << 48 | 1];
+        for list in [COMPOSITE, ROOTLESS, TWICE, LARGE] {
+            assert!(matches!(gate(&special(list)), Err(RingGateError::BadPrime { .. })), "{list:?}");
+        }
+        // Secure, but nobody has measured it.
+        let other = RingProfile { working_bits: 32.0, ..*row };
+        assert!(matches!(gate(&other), Err(RingGateError::NotInTable { .. })));
+        let message = ring_profile("ring-127").unwrap_err().to_string();
+        assert!(message.contains("ring-127") && message.contains("ring-15, ring-31, ring-63"), "{message}");
     }
 }

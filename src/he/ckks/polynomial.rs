@@ -2,9 +2,9 @@
 
 use super::{
     ciphertext::{Ciphertext, Integer, Tensor, residues, rounded},
-    circuit::SQUARINGS,
     complex::Complex,
-    params::RAISE_BOUND,
+    params::{RAISE_BOUND, RingProfile},
+    stages::{EXPONENTIAL_BITS, FUNCTION_BITS, SQUARINGS},
 };
 use crate::he::ring::{
     arith::{invmod, mulmod},
@@ -17,10 +17,6 @@ use std::f64::consts::{PI, TAU};
 
 /// Degree of the exponential's Chebyshev series.
 const EXPONENTIAL_DEGREE: usize = 15;
-/// Bits of the constants of the exponential, whose errors the squarings multiply by 16.
-const EXPONENTIAL_BITS: f64 = 19.0;
-/// Bits of the constants of a function's upper leaves.
-pub(crate) const FUNCTION_BITS: f64 = 17.0;
 /// Residues per chunk of the leaves: all powers' chunks stay in the cache.
 const LEAF_CHUNK: usize = 512;
 
@@ -50,10 +46,7 @@ pub(crate) struct HalfPowers {
 pub(crate) struct Evaluator<'a> {
     pub context: &'a RnsContext,
     pub relinearisation: &'a SwitchKey,
-    /// log2 of the scale between products.
-    pub working_bits: f64,
-    /// Length of a polynomial's blocks.
-    pub block: usize,
+    pub profile: &'a RingProfile,
 }
 
 /// Two blocks of coefficients: the second times a power is added to the first.
@@ -80,7 +73,7 @@ impl Evaluator<'_> {
     /// x times the integer that brings the product with itself to the working scale where the level's prime is larger.
     fn lifted(&self, x: &Ciphertext) -> Option<Ciphertext> {
         let prime = self.context.m[x.l - 1].p as f64;
-        let factor = (self.working_bits.exp2() * prime / (x.scale * x.scale)).round();
+        let factor = (self.profile.working_bits.exp2() * prime / (x.scale * x.scale)).round();
         (factor > 1.0).then(|| self.context.combination(x.l, &[(x, (factor as i128, 0))], x.scale * factor))
     }
 
@@ -124,14 +117,14 @@ impl Evaluator<'_> {
     /// The powers of E that polynomials up to a degree take.
     pub(crate) fn powers(&self, e: Ciphertext, degree: usize) -> HalfPowers {
         let mut low = vec![e];
-        while low.len() < self.block {
+        while low.len() < self.profile.block {
             let k = low.len() + 1;
             low.push(self.product(&low[k.div_ceil(2) - 1], &low[k / 2 - 1]));
         }
         let mut high: Vec<Ciphertext> = vec![];
-        let mut k = 2 * self.block;
+        let mut k = 2 * self.profile.block;
         while k <= degree {
-            let x = high.last().unwrap_or(&low[self.block - 1]);
+            let x = high.last().unwrap_or(&low[self.profile.block - 1]);
             let square = self.product(x, self.lifted(x).as_ref().unwrap_or(x));
             high.push(square);
             k *= 2;
@@ -139,19 +132,14 @@ impl Evaluator<'_> {
         HalfPowers { low, high }
     }
 
-    /// Level and scale at which [`Evaluator::polynomial`] leaves a polynomial of `count` coefficients, if its leaves have
+    /// Level and scale at which [`Evaluator::polynomial`] leaves a polynomial of a degree, if its leaves have
     /// constants of full precision.
-    pub(crate) fn natural(&self, powers: &HalfPowers, count: usize) -> (usize, f64) {
-        let nodes = self.pairs(count).trailing_zeros() as usize;
-        let first = &powers.low[self.block - 1];
-        let scale = (self.working_bits + FUNCTION_BITS).exp2() * first.scale / self.prime(first.l);
+    pub(crate) fn natural(&self, powers: &HalfPowers, degree: usize) -> (usize, f64) {
+        let nodes = self.profile.block_pairs(degree).trailing_zeros() as usize;
+        let first = &powers.low[self.profile.block - 1];
+        let scale = (self.profile.working_bits + FUNCTION_BITS).exp2() * first.scale / self.prime(first.l);
         let high = powers.high[..nodes].iter();
         (first.l - 1 - nodes, high.fold(scale, |s, power| s * power.scale / self.prime(power.l)))
-    }
-
-    /// Pairs of blocks of a polynomial of `count` coefficients: a power of two.
-    fn pairs(&self, count: usize) -> usize {
-        count.div_ceil(2 * self.block).next_power_of_two()
     }
 
     fn prime(&self, level: usize) -> f64 {
@@ -166,16 +154,18 @@ impl Evaluator<'_> {
         coefficients: &[Complex],
         scale: Option<f64>,
     ) -> Ciphertext {
-        let pairs = self.pairs(coefficients.len());
+        let pairs = self.profile.block_pairs(coefficients.len().saturating_sub(1));
         let nodes = pairs.trailing_zeros() as usize;
         let mut padded = coefficients.to_vec();
-        padded.resize(2 * self.block * pairs, Complex::default());
-        let blocks: Vec<Block> =
-            padded.chunks_exact(2 * self.block).map(|pair| pair.split_at(self.block)).collect();
-        let natural = self.natural(powers, coefficients.len()).1;
-        let leaf = (self.working_bits + FUNCTION_BITS).exp2() * scale.map_or(1.0, |s| s / natural);
-        let x: Vec<&Ciphertext> = powers.low[..self.block - 1].iter().collect();
-        let mut v = self.leaves(&blocks, &x, &powers.low[self.block - 1], leaf);
+        padded.resize(2 * self.profile.block * pairs, Complex::default());
+        let blocks: Vec<Block> = padded
+            .chunks_exact(2 * self.profile.block)
+            .map(|pair| pair.split_at(self.profile.block))
+            .collect();
+        let natural = self.natural(powers, coefficients.len().saturating_sub(1)).1;
+        let leaf = (self.profile.working_bits + FUNCTION_BITS).exp2() * scale.map_or(1.0, |s| s / natural);
+        let x: Vec<&Ciphertext> = powers.low[..self.profile.block - 1].iter().collect();
+        let mut v = self.leaves(&blocks, &x, &powers.low[self.profile.block - 1], leaf);
         for power in &powers.high[..nodes] {
             v = v.chunks_exact(2).map(|pair| self.node(&pair[0], &pair[1], power)).collect();
         }

@@ -93,7 +93,7 @@ impl ServerKeys {
     /// # Errors
     /// The bytes are no keys of this profile, or end too early.
     pub fn read_from(profile: &'static RingProfile, input: &mut impl Read) -> Result<Self, HeError> {
-        let small = SmallKeys::read_from(&SmallRing::of(profile), input)?;
+        let small = SmallKeys::read_from(&SmallRing::of(profile)?, input)?;
         Self::new(BootstrapKeys::read_from(input)?, small)
     }
 }

@@ -159,13 +159,15 @@ fn check(log_degree: usize, q: &[u64], special: &[u64], digits: usize) -> Result
 impl RnsContext {
     /// As [`RnsContext::with_isa`], with the instructions that `HESN_ISA` names or the fastest.
     ///
-    /// # Panics
-    /// Where that returns an error.
-    pub fn new(log_degree: usize, q: &[u64], special: &[u64], digits: usize) -> RnsContext {
-        match Isa::from_env().and_then(|isa| RnsContext::with_isa(log_degree, q, special, digits, isa)) {
-            Ok(context) => context,
-            Err(e) => panic!("{e}"),
-        }
+    /// # Errors
+    /// As there, and where `HESN_ISA` names none that this processor has.
+    pub fn new(
+        log_degree: usize,
+        q: &[u64],
+        special: &[u64],
+        digits: usize,
+    ) -> Result<RnsContext, RingError> {
+        RnsContext::with_isa(log_degree, q, special, digits, Isa::from_env()?)
     }
 
     /// The ring of degree 2^`log_degree` with ciphertext primes `q` (lowest level first), special primes, and a number of digits
@@ -265,7 +267,11 @@ impl RnsContext {
     }
     /// As [`RnsContext::inv`], from `src` to `dst`.
     pub fn inv_to(&self, i: usize, src: &[u64], dst: &mut [u64]) {
-        self.m[i].transform.inverse_to(src, dst);
+        self.inv_scaled(i, src, 1, dst);
+    }
+    /// As [`RnsContext::inv_to`], times c < p (in plain form), which costs nothing.
+    pub fn inv_scaled(&self, i: usize, src: &[u64], c: u64, dst: &mut [u64]) {
+        self.m[i].transform.inverse_scaled(src, c, dst);
     }
 }
 

@@ -20,6 +20,8 @@ pub struct BaseConversion {
     pub y: Vec<u64>,
     /// The same for an input with a factor 1/R.
     pub y_t: Vec<u64>,
+    /// `y` and `y_t` in plain form, for [`RnsContext::inv_scaled`].
+    pub scale: Vec<[u64; 2]>,
     /// 1/s_j.
     pub inv: Vec<f64>,
     /// Per target prime: S/s_j for each j, then −S; Montgomery form.
@@ -39,18 +41,17 @@ impl BaseConversion {
             let q = limbs[t].p;
             from.iter().filter(|&&x| Some(x) != without).fold(1, |a, &x| mulmod(a, limbs[x].p % q, q))
         };
-        let y = |factor: fn(&Limb) -> u64| {
-            let one = |&j: &usize| {
-                let p = limbs[j].p;
-                let inverse = mulmod(invmod(product(Some(j), j), p), invmod(n as u64, p), p);
-                mulmod(factor(&limbs[j]), inverse, p)
-            };
-            from.iter().map(one).collect()
+        let one = |&j: &usize| {
+            let p = limbs[j].p;
+            let y = mulmod(invmod(product(Some(j), j), p), invmod(n as u64, p), p);
+            [y, limbs[j].mont(y)]
         };
+        let scale: Vec<[u64; 2]> = from.iter().map(one).collect();
+        let mont = |k: usize| from.iter().zip(&scale).map(|(&j, y)| limbs[j].mont(y[k])).collect();
         let targets = || limbs.iter().enumerate();
         BaseConversion {
-            y: y(|m| m.r),
-            y_t: y(|m| m.r2),
+            y: mont(0),
+            y_t: mont(1),
             inv: from.iter().map(|&j| 1.0 / limbs[j].p as f64).collect(),
             c: targets()
                 .map(|(t, m)| {
@@ -61,6 +62,7 @@ impl BaseConversion {
             sinv: targets()
                 .map(|(t, m)| if from.contains(&t) { 0 } else { m.mont(invmod(product(None, t), m.p)) })
                 .collect(),
+            scale,
             from,
         }
     }
@@ -98,9 +100,7 @@ impl RnsContext {
         }
         parallel::run(jobs, |(s, t, x, y)| {
             let cv = s.conversion;
-            let m = &self.m[cv.from[t]];
-            m.transform.inverse_to(x, y);
-            simd::mulc_in(y, if s.tainted { cv.y_t[t] } else { cv.y[t] }, m.md);
+            self.inv_scaled(cv.from[t], x, cv.scale[t][usize::from(s.tainted)], y);
         });
         let mut jobs = vec![];
         for (s, (y, v)) in sources.iter().zip(&mut out) {

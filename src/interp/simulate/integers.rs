@@ -72,6 +72,11 @@ impl Domain for Integers<'_> {
         LookedUp { units, values: Vec::new(), beyond }
     }
 
+    fn with_noise(&mut self, a: i64, _: f64) -> i64 {
+        // What stands between the values is an exact integer here.
+        a
+    }
+
     fn label_noise(&mut self) -> f64 {
         let noise = self.schedule.parameters.label_variance_units().sqrt();
         gauss(&mut self.rng, noise)

@@ -55,6 +55,8 @@ trait Domain: Send {
         inputs: &[f64],
         multiplier: Option<&[f64]>,
     ) -> LookedUp;
+    /// A sum of products with the noise that comes from beside the places of values, in units.
+    fn with_noise(&mut self, a: Self::Number, deviation: f64) -> Self::Number;
     /// The noise of a label that comes as an LWE, in units.
     fn label_noise(&mut self) -> f64;
     /// An element of an operand: what the client encrypts, if it does, what is public, and what tables gave, if they did.
@@ -222,11 +224,14 @@ impl<'a, D: Domain> Simulation<'a, D> {
         out
     }
 
-    fn product(&self, step: &ProductStep, state: &State<D::Number>, batch: usize) -> Vec<D::Number> {
+    fn product(&mut self, step: &ProductStep, state: &State<D::Number>, batch: usize) -> Vec<D::Number> {
         let domain = &self.domain;
         let sides = step.sides.map(|side| self.source(side, state));
         let mut out = contract(step, sides, batch, |a, b| domain.multiply(a, b), |a, b| domain.add(a, b));
-        out.iter_mut().for_each(|v| *v = domain.centred(*v));
+        for value in &mut out {
+            *value = self.domain.with_noise(*value, step.cross_noise);
+            *value = self.domain.centred(*value);
+        }
         out
     }
 

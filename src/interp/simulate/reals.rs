@@ -84,6 +84,10 @@ impl Domain for Reals<'_> {
         LookedUp { units, values, beyond }
     }
 
+    fn with_noise(&mut self, a: f64, deviation: f64) -> f64 {
+        a + gauss(&mut self.rng, deviation)
+    }
+
     fn label_noise(&mut self) -> f64 {
         // Labels are fresh values.
         0.0

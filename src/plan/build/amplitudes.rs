@@ -8,7 +8,7 @@ use crate::graph::NodeId;
 use super::super::form::Form;
 use super::super::lower::{AtomKind, Product, Side, SiteInput};
 use super::super::parameters::Parameters;
-use super::super::schedule::{Master, Schedule, Source, Table};
+use super::super::schedule::{self, Master, Schedule, Source, Table};
 use super::Builder;
 
 /// The power of two next to `x`.
@@ -247,7 +247,28 @@ impl Builder<'_> {
             let one = (left * right_noise).powi(2)
                 + (right * left_noise).powi(2)
                 + (left_noise * right_noise).powi(2);
-            schedule.products[index].noise = (summed * one).sqrt();
+            let matched = summed * one;
+            let all = if self.parameters.is_ckks() {
+                // Every coefficient is noisy, and meets every value of the other side's polynomial.
+                let values = product.sides.map(|side| {
+                    let layout = schedule.layout(side);
+                    (layout.samples * layout.exponents.len()) as f64
+                });
+                let polynomials = if product.batch_sum {
+                    schedule.batch.div_ceil(schedule::product_samples(schedule, product)) as f64
+                } else {
+                    1.0
+                };
+                let one = values[0] * (left * right_noise).powi(2)
+                    + values[1] * (right * left_noise).powi(2)
+                    + schedule.degree() as f64 * (left_noise * right_noise).powi(2);
+                polynomials * one
+            } else {
+                matched
+            };
+            let product = &mut schedule.products[index];
+            product.noise = all.max(matched).sqrt();
+            product.cross_noise = (all - matched).max(0.0).sqrt();
         }
         for index in 0..schedule.sites.len() {
             let site = &schedule.sites[index];

@@ -227,6 +227,7 @@ impl Builder<'_> {
             amplitude,
             rms: self.sizes.product(&self.lowered, &product),
             noise: 0.0,
+            cross_noise: 0.0,
         });
         Ok(self.products.len() - 1)
     }

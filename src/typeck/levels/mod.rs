@@ -549,6 +549,18 @@ impl Solver<'_> {
                 *entry = switch.level.max(*entry);
             }
         }
+        if self.options.family == Family::Ckks {
+            // What a sum of leaves needs its operands have.
+            for &id in self.ids.iter().rev() {
+                let reads = matches!(self.graph.node(id).op, Op::Lut(_) | Op::Mul | Op::Refresh);
+                if matches!(self.class(id), Class::Leaf(_)) && !reads {
+                    for operand in self.graph.operands(id) {
+                        let level = entry_levels[id.index()].max(entry_levels[operand.index()]);
+                        entry_levels[operand.index()] = level;
+                    }
+                }
+            }
+        }
         for &id in &self.ids {
             let family = self.options.family;
             let ring = |level| ValueType { scheme: family.ring(), level: Some(level) };

@@ -1,7 +1,13 @@
 //! The small ring itself: its residues, its monomials, and a few kernels over limbs.
 
 use super::super::params::{RingProfile, SMALL_LOG_DEGREE};
-use crate::he::ring::{buffer::Buffer, context::RnsContext, simd};
+use crate::he::ring::{
+    RingError,
+    arith::{invmod, powmod},
+    buffer::Buffer,
+    context::RnsContext,
+    simd,
+};
 use std::{
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
@@ -67,13 +73,16 @@ pub(crate) const REVERSE: u64 = 2 * DEGREE as u64 - 1;
 
 impl SmallRing {
     /// The small ring of a row, the same for all who ask.
-    pub fn of(profile: &'static RingProfile) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// The row's primes or the instructions that `HESN_ISA` names are refused.
+    pub fn of(profile: &'static RingProfile) -> Result<Arc<Self>, RingError> {
         let mut rings = RINGS.lock().unwrap_or_else(PoisonError::into_inner);
         let (q, p) = (&profile.primes[..LIMBS], profile.special_primes[0]);
         if let Some(ring) = rings.iter().find(|r| r.profile == profile) {
-            return ring.clone();
+            return Ok(ring.clone());
         }
-        let mut context = RnsContext::new(SMALL_LOG_DEGREE, q, &[p], LIMBS);
+        let mut context = RnsContext::new(SMALL_LOG_DEGREE, q, &[p], LIMBS)?;
         for level in 0..SMALL_LOG_DEGREE as u32 {
             context.add_perm(merge_element(level));
         }
@@ -92,7 +101,7 @@ impl SmallRing {
         zero.fill(0);
         let ring = Arc::new(SmallRing { profile, context, powers, zero });
         rings.push(ring.clone());
-        ring
+        Ok(ring)
     }
 
     /// q0, q1 and the special prime.
@@ -113,8 +122,7 @@ impl SmallRing {
     /// 2^−halvings modulo a limb's prime.
     pub(crate) fn halved(&self, limb: usize, halvings: u32) -> u64 {
         let p = self.context.m[limb].p;
-        // Half of an odd residue x is (x + p)/2.
-        (0..halvings).fold(1, |x: u64, _| (x + (x & 1) * p) / 2)
+        invmod(powmod(2, u64::from(halvings), p), p)
     }
 
     /// factor·X^shift in the transform domain, times R.

@@ -22,7 +22,7 @@ struct Client {
 fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
-        let ring = SmallRing::of(PROFILE);
+        let ring = SmallRing::of(PROFILE).unwrap();
         let secret = RingSecret::generate().unwrap();
         let small = SmallSecret::new(&ring, &secret).unwrap();
         Client { keys: small.server_keys().unwrap(), secret, small, ring }
@@ -353,7 +353,7 @@ fn damaged_bytes_are_refused() {
 }
 
 fn large() -> RnsContext {
-    RnsContext::new(15, &PROFILE.primes[..2], &PROFILE.special_primes[..1], 2)
+    RnsContext::new(15, &PROFILE.primes[..2], &PROFILE.special_primes[..1], 2).unwrap()
 }
 
 /// body + mask·s(X^8) modulo the first prime, centred.

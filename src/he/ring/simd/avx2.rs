@@ -211,7 +211,7 @@ fn dot_w<const W: usize>(a: &Dot, m: Modulus, o0: &mut [u64], o1: &mut [u64]) {
     let c1 = _mm256_set1_pd(a.add1.map_or(0.0, |x| x.1 as f64));
     for i in a.range.0..a.range.1 {
         let mut r = [[_mm256_setzero_si256(); 2]; 2];
-        for half in 0..2 {
+        for (half, r) in r.iter_mut().enumerate() {
             let (mut s0, mut s1) = (Acc::zero(), Acc::zero());
             if let Some((s, _)) = a.add0 {
                 s0.mac(load(quads(s), 2 * i + half), c0);
@@ -225,9 +225,9 @@ fn dot_w<const W: usize>(a: &Dot, m: Modulus, o0: &mut [u64], o1: &mut [u64]) {
                 s0.mac(x, unpack.get(a.key, k));
                 s1.mac(x, unpack.get(a.key, k + 2));
             }
-            r[0][half] = pr.reduce(s0);
-            r[1][half] = pr.reduce(s1);
+            *r = [pr.reduce(s0), pr.reduce(s1)];
         }
+        let mut r = [[r[0][0], r[1][0]], [r[0][1], r[1][1]]];
         let mut j = 2 * (i.wrapping_sub(a.base));
         if let Some(pm) = a.perm {
             j = 2 * (pm.dst[i] as usize - a.base);

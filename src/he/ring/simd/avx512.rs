@@ -129,8 +129,8 @@ fn dot_k<const W: usize, const ND: usize>(a: &Dot, m: Modulus, o0: &mut [u64], o
         if let Some((s, _)) = add1 {
             mac(&mut s1, ld(&s[i]), c1);
         }
-        for d in 0..ND {
-            let x = ld(&digs[d][i]);
+        for (d, dig) in digs.iter().enumerate() {
+            let x = ld(&dig[i]);
             mac(&mut s0, x, unpack.get(group, 2 * d));
             mac(&mut s1, x, unpack.get(group, 2 * d + 1));
         }

@@ -1,5 +1,7 @@
 //! Which instructions the kernels use.
 
+use std::sync::OnceLock;
+
 use crate::he::ring::RingError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,13 @@ impl Isa {
             None => Ok(Isa::best()),
             Some(name) => Isa::from_name(&name.to_string_lossy()),
         }
+    }
+
+    /// The one of [`Isa::from_env`], looked up once; the fastest where that is refused, as every [`super::super::context::RnsContext`] then
+    /// says.
+    pub fn usual() -> Isa {
+        static USUAL: OnceLock<Isa> = OnceLock::new();
+        *USUAL.get_or_init(|| Isa::from_env().unwrap_or_else(|_| Isa::best()))
     }
 
     /// Its name, as `HESN_ISA` takes it.

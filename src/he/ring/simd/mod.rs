@@ -102,13 +102,16 @@ pub struct Dot<'a> {
     pub base: usize,
 }
 
+/// One limb of both components of a ciphertext.
+pub type Pair<'a> = [&'a [u64]; 2];
+
 /// One sum of products: d = Σ x·y (as a tensor of three) + Σ x·c + constant on d0. A constant has two values, one for each half of the limb:
 /// the monomial X^(N/2), which is i in every slot, has one value on each.
 pub struct Sum<'a> {
     /// Products of two-component ciphertexts.
-    pub prods: &'a [([&'a [u64]; 2], [&'a [u64]; 2])],
+    pub prods: &'a [(Pair<'a>, Pair<'a>)],
     /// Ciphertexts times constants.
-    pub lins: &'a [([&'a [u64]; 2], [u64; 2])],
+    pub lins: &'a [(Pair<'a>, [u64; 2])],
     /// Added to d0.
     pub cst: [u64; 2],
     /// Double the products.
@@ -245,12 +248,12 @@ pub fn round_with(isa: Isa, ys: &[&[u64]], inv: &[f64], v: &mut [u64]) {
     kernel!(isa, round(ys, inv, v))
 }
 
-/// [`round_with`] the fastest instructions.
+/// [`round_with`] the instructions that this process uses unless told otherwise.
 ///
 /// # Panics
 /// Where lengths do not agree.
 pub fn round(ys: &[&[u64]], inv: &[f64], v: &mut [u64]) {
-    round_with(Isa::best(), ys, inv, v);
+    round_with(Isa::usual(), ys, inv, v);
 }
 
 /// o = (Σ_j y_j·c_j + v·c_A)/R mod p for the A limbs `ys`, which need not be below p but are below 2^48.

@@ -99,9 +99,9 @@ mod setup {
 
     #[test]
     fn digits_are_balanced_and_cover_the_chain() {
-        for row in 0..RING_PROFILES.len() {
+        for (row, profile) in RING_PROFILES.iter().enumerate() {
             let c = large_chain(row, 6, Isa::PORTABLE);
-            assert_eq!(c.digits.len(), RING_PROFILES[row].digits);
+            assert_eq!(c.digits.len(), profile.digits);
             assert_eq!(
                 c.digits.iter().flat_map(Clone::clone).collect::<Vec<_>>(),
                 (0..c.l).collect::<Vec<_>>()

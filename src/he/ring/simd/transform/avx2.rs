@@ -8,7 +8,10 @@
 use std::arch::x86_64::*;
 
 use super::{Modulus, Powers};
-use crate::he::ring::simd::avx2::{ld, st, to_float, to_int};
+use crate::he::ring::{
+    arith::mulmod,
+    simd::avx2::{ld, st, to_float, to_int},
+};
 
 type V = __m256d;
 /// The memory of one register.
@@ -17,6 +20,8 @@ type Group = [u64; 4];
 pub struct Tables {
     p: f64,
     n: usize,
+    /// The factor of the last inverse layer.
+    first_inverse: u64,
     /// (w, w/p) in bit-reversed order, the first N/8; w balanced.
     forward: Vec<[f64; 2]>,
     inverse: Vec<[f64; 2]>,
@@ -47,13 +52,22 @@ fn product(y: V, w: (V, V), p: V) -> V {
 fn balanced(x: V, p: V, inv: V) -> V {
     _mm256_fnmadd_pd(nearest(_mm256_mul_pd(x, inv)), p, x)
 }
+/// From (−p, p) to integers in [0, p).
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn lifted(r: V, p: V) -> __m256i {
+    let negative = _mm256_cmp_pd::<_CMP_LT_OQ>(r, _mm256_setzero_pd());
+    to_int(_mm256_add_pd(r, _mm256_and_pd(negative, p)))
+}
 /// x mod p in [0, p), as integers.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn canonical(x: V, p: V, inv: V) -> __m256i {
-    let r = balanced(x, p, inv);
-    let negative = _mm256_cmp_pd::<_CMP_LT_OQ>(r, _mm256_setzero_pd());
-    to_int(_mm256_add_pd(r, _mm256_and_pd(negative, p)))
+    lifted(balanced(x, p, inv), p)
+}
+/// w mod p in (−p/2, p/2].
+fn balanced_float(w: u64, p: u64) -> f64 {
+    if w > p / 2 { -((p - w) as f64) } else { w as f64 }
 }
 #[inline]
 #[target_feature(enable = "avx2,fma")]
@@ -101,10 +115,10 @@ fn layers(v: &mut [V; 8], w: &Factors, p: V) {
         butterfly(&mut x[0], &mut y[0], w[3 + h], p);
     }
 }
-/// The inverse of the same three layers.
+/// The inverse of the last two of the three layers.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-fn inverse_layers(v: &mut [V; 8], w: &Factors, p: V, inv: V) {
+fn inverse_two_layers(v: &mut [V; 8], w: &Factors, p: V) {
     for (h, q) in v.chunks_exact_mut(2).enumerate() {
         let (x, y) = q.split_at_mut(1);
         inverse_butterfly(&mut x[0], &mut y[0], w[3 + h], p);
@@ -115,6 +129,12 @@ fn inverse_layers(v: &mut [V; 8], w: &Factors, p: V, inv: V) {
             inverse_butterfly(&mut x[k], &mut y[k], w[1 + h], p);
         }
     }
+}
+/// The inverse of three layers.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn inverse_layers(v: &mut [V; 8], w: &Factors, p: V, inv: V) {
+    inverse_two_layers(v, w, p);
     let (x, y) = v.split_at_mut(4);
     for k in 0..4 {
         inverse_butterfly(&mut x[k], &mut y[k], w[0], p);
@@ -124,15 +144,20 @@ fn inverse_layers(v: &mut [V; 8], w: &Factors, p: V, inv: V) {
 }
 
 /// Factors of the three layers that begin with m blocks, for block i of the first of them.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn factors(t: &[[f64; 2]], m: usize, i: usize) -> Factors {
+#[inline(always)]
+fn factors(t: &[[f64; 2]], m: usize, i: usize) -> [[f64; 2]; 7] {
     let [a, b, c] = [&t[m + i..][..1], &t[2 * (m + i)..][..2], &t[4 * (m + i)..][..4]];
-    let mut v = [(_mm256_setzero_pd(), _mm256_setzero_pd()); 7];
-    for (v, w) in v.iter_mut().zip([a[0], b[0], b[1], c[0], c[1], c[2], c[3]]) {
-        *v = (_mm256_set1_pd(w[0]), _mm256_set1_pd(w[1]));
-    }
-    v
+    [a[0], b[0], b[1], c[0], c[1], c[2], c[3]]
+}
+/// One factor for all lanes. A macro, since a function of so many registers is not always inlined.
+macro_rules! splat_factors {
+    ($factors:expr) => {{
+        let mut w = [(_mm256_setzero_pd(), _mm256_setzero_pd()); 7];
+        for (w, f) in w.iter_mut().zip($factors) {
+            *w = (_mm256_set1_pd(f[0]), _mm256_set1_pd(f[1]));
+        }
+        w
+    }};
 }
 /// Factors of the last three layers; w/p is computed.
 #[inline]
@@ -146,15 +171,17 @@ fn lane_factors(t: &[[f64; 4]; 7], inv: V) -> Factors {
     v
 }
 /// The eight parts of a block, of equal lengths.
-#[inline]
+#[inline(always)]
 fn eighths(block: &mut [Group]) -> [&mut [Group]; 8] {
     let len = block.len() / 8;
-    let mut rest = block;
-    std::array::from_fn(|_| {
-        let (part, more) = std::mem::take(&mut rest).split_at_mut(len);
-        rest = more;
-        part
-    })
+    let (a, rest) = block.split_at_mut(len);
+    let (b, rest) = rest.split_at_mut(len);
+    let (c, rest) = rest.split_at_mut(len);
+    let (d, rest) = rest.split_at_mut(len);
+    let (e, rest) = rest.split_at_mut(len);
+    let (f, rest) = rest.split_at_mut(len);
+    let (g, rest) = rest.split_at_mut(len);
+    [a, b, c, d, e, f, g, &mut rest[..len]]
 }
 #[inline]
 #[target_feature(enable = "avx2,fma")]
@@ -196,12 +223,13 @@ impl Tables {
     pub fn new(m: Modulus, powers: &Powers) -> Tables {
         let n = powers.forward.len();
         let p = m.p as f64;
-        let float = |w: u64| if w > m.p / 2 { -((m.p - w) as f64) } else { w as f64 };
+        let float = |w: u64| balanced_float(w, m.p);
         let table =
             |t: &[u64]| -> Vec<[f64; 2]> { t[..n / 8].iter().map(|&w| [float(w), float(w) / p]).collect() };
         Tables {
             p,
             n,
+            first_inverse: powers.inverse[1],
             forward: table(&powers.forward),
             inverse: table(&powers.inverse),
             forward_lanes: Powers::lanes(&powers.forward, float),
@@ -215,7 +243,7 @@ impl Tables {
     fn pass<const FIRST: bool>(&self, x: &mut [Group], m: usize, i0: usize) {
         let p = _mm256_set1_pd(self.p);
         for (b, block) in x.chunks_exact_mut(self.n / m / 4).enumerate() {
-            let w = factors(&self.forward, m, i0 + b);
+            let w = splat_factors!(factors(&self.forward, m, i0 + b));
             let mut part = eighths(block);
             for j in 0..part[0].len() {
                 let mut v = load::<FIRST>(&part, j);
@@ -229,21 +257,46 @@ impl Tables {
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn inverse_pass<const LAST: bool>(&self, x: &mut [Group], m: usize, i0: usize) {
+    fn inverse_pass(&self, x: &mut [Group], m: usize, i0: usize) {
         let (p, inv) = (_mm256_set1_pd(self.p), _mm256_set1_pd(1.0 / self.p));
         for (b, block) in x.chunks_exact_mut(self.n / m / 4).enumerate() {
-            let w = factors(&self.inverse, m, i0 + b);
+            let w = splat_factors!(factors(&self.inverse, m, i0 + b));
             let mut part = eighths(block);
             for j in 0..part[0].len() {
                 let mut v = load::<false>(&part, j);
                 inverse_layers(&mut v, &w, p, inv);
                 for (x, v) in part.iter_mut().zip(v) {
-                    if LAST {
-                        st(&mut x[j], canonical(v, p, inv));
-                    } else {
-                        put(&mut x[j], v);
-                    }
+                    put(&mut x[j], v);
                 }
+            }
+        }
+    }
+
+    /// The last inverse pass, with everything times c. Sums and differences are below 12.8p here, so products are below 0.92p.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    fn last_inverse_pass(&self, x: &mut [Group], c: u64) {
+        let p = _mm256_set1_pd(self.p);
+        let modulus = self.p as u64;
+        let pair = |w: u64| {
+            let w = balanced_float(w, modulus);
+            (_mm256_set1_pd(w), _mm256_set1_pd(w / self.p))
+        };
+        let w = splat_factors!(factors(&self.inverse, 1, 0));
+        let first = pair(mulmod(self.first_inverse, c, modulus));
+        let c = pair(c);
+        let mut part = eighths(x);
+        for j in 0..part[0].len() {
+            let mut v = load::<false>(&part, j);
+            inverse_two_layers(&mut v, &w, p);
+            let (a, b) = v.split_at_mut(4);
+            for k in 0..4 {
+                let d = _mm256_sub_pd(a[k], b[k]);
+                a[k] = product(_mm256_add_pd(a[k], b[k]), c, p);
+                b[k] = product(d, first, p);
+            }
+            for (x, v) in part.iter_mut().zip(v) {
+                st(&mut x[j], lifted(v, p));
             }
         }
     }
@@ -274,9 +327,9 @@ impl Tables {
         }
     }
 
-    /// From `src` if given, else in place.
+    /// The inverse times c, from `src` if given, else in place.
     #[target_feature(enable = "avx2,fma")]
-    pub fn inverse(&self, src: Option<&[u64]>, x: &mut [u64]) {
+    pub fn inverse(&self, src: Option<&[u64]>, c: u64, x: &mut [u64]) {
         let n = self.n;
         let (p, inv) = (_mm256_set1_pd(self.p), _mm256_set1_pd(1.0 / self.p));
         let src = src.map(|s| s.as_chunks::<4>().0);
@@ -297,10 +350,10 @@ impl Tables {
             }
             let mut m = n / 64;
             while m >= 8 {
-                self.inverse_pass::<false>(block, m, b * m / 8);
+                self.inverse_pass(block, m, b * m / 8);
                 m /= 8;
             }
         }
-        self.inverse_pass::<true>(x, 1, 0);
+        self.last_inverse_pass(x, c);
     }
 }

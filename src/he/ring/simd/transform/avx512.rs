@@ -21,6 +21,8 @@ type Group = [u64; 8];
 pub struct Tables {
     p: u64,
     pinv: u64,
+    /// R mod p.
+    r: u64,
     n: usize,
     /// (w·R, w·R·p^-1 mod 2^52) in bit-reversed order, the first N/8.
     forward: Vec<[u64; 2]>,
@@ -105,10 +107,11 @@ fn layers(v: &mut [V; 8], w: Factors, p: V) {
         butterfly(&mut x[0], &mut y[0], w[3 + h], p);
     }
 }
-/// The inverse of the same three layers; inputs and outputs below 2p. `k`: p, 2p, 4p, 8p.
+/// The inverse of the last two of the three layers; inputs below 2p. `k`: p, 2p, 4p, 8p. Leaves, in both halves, element 0 below 8p, 1 below 4p, 2
+/// and 3 below 2p.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
-fn inverse_layers(v: &mut [V; 8], w: Factors, [p, p2, p4, p8]: [V; 4]) {
+fn inverse_two_layers(v: &mut [V; 8], w: Factors, [p, p2, p4, _]: [V; 4]) {
     for (h, q) in v.chunks_exact_mut(2).enumerate() {
         let (x, y) = q.split_at_mut(1);
         inverse_butterfly(&mut x[0], &mut y[0], w[3 + h], p, p2);
@@ -118,27 +121,44 @@ fn inverse_layers(v: &mut [V; 8], w: Factors, [p, p2, p4, p8]: [V; 4]) {
         inverse_butterfly(&mut x[0], &mut y[0], w[1 + h], p, p4);
         inverse_butterfly(&mut x[1], &mut y[1], w[1 + h], p, p2);
     }
+}
+/// The inverse of the first of the three layers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn inverse_first_layer(v: &mut [V; 8], w: (V, V), [p, p2, p4, p8]: [V; 4]) {
     let (x, y) = v.split_at_mut(4);
-    // bounds here: element 0 below 8p, 1 below 4p, 2 and 3 below 2p, on both sides
     for (k, off) in [p8, p4, p2, p2].into_iter().enumerate() {
-        inverse_butterfly(&mut x[k], &mut y[k], w[0], p, off);
+        inverse_butterfly(&mut x[k], &mut y[k], w, p, off);
     }
-    x[0] = bring_down(bring_down(bring_down(x[0], p8), p4), p2);
-    x[1] = bring_down(bring_down(x[1], p4), p2);
-    x[2] = bring_down(x[2], p2);
-    x[3] = bring_down(x[3], p2);
+}
+/// The inverse of three layers; inputs and outputs below 2p.
+#[inline]
+#[target_feature(enable = "avx512f,avx512ifma")]
+fn inverse_layers(v: &mut [V; 8], w: Factors, k: [V; 4]) {
+    inverse_two_layers(v, w, k);
+    inverse_first_layer(v, w[0], k);
+    let [_, p2, p4, p8] = k;
+    v[0] = bring_down(bring_down(bring_down(v[0], p8), p4), p2);
+    v[1] = bring_down(bring_down(v[1], p4), p2);
+    v[2] = bring_down(v[2], p2);
+    v[3] = bring_down(v[3], p2);
 }
 
 /// Factors of the three layers that begin with m blocks, for block i of the first of them.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn factors(t: &[[u64; 2]], m: usize, i: usize) -> Factors {
+#[inline(always)]
+fn factors(t: &[[u64; 2]], m: usize, i: usize) -> [[u64; 2]; 7] {
     let [a, b, c] = [&t[m + i..][..1], &t[2 * (m + i)..][..2], &t[4 * (m + i)..][..4]];
-    let mut v = [(_mm512_setzero_si512(), _mm512_setzero_si512()); 7];
-    for (v, w) in v.iter_mut().zip([a[0], b[0], b[1], c[0], c[1], c[2], c[3]]) {
-        *v = (splat(w[0]), splat(w[1]));
-    }
-    v
+    [a[0], b[0], b[1], c[0], c[1], c[2], c[3]]
+}
+/// One factor for all lanes. A macro, since a function of so many registers is not always inlined.
+macro_rules! splat_factors {
+    ($factors:expr) => {{
+        let mut w = [(_mm512_setzero_si512(), _mm512_setzero_si512()); 7];
+        for (w, f) in w.iter_mut().zip($factors) {
+            *w = (splat(f[0]), splat(f[1]));
+        }
+        w
+    }};
 }
 /// Factors of the last three layers. w' is computed: one product more, but half the tables, which are what overflows the second cache.
 #[inline]
@@ -153,15 +173,17 @@ fn lane_factors(t: &[Group; 7], pinv: V) -> Factors {
     v
 }
 /// The eight parts of a block, of equal lengths.
-#[inline]
+#[inline(always)]
 fn eighths(block: &mut [Group]) -> [&mut [Group]; 8] {
     let len = block.len() / 8;
-    let mut rest = block;
-    std::array::from_fn(|_| {
-        let (part, more) = std::mem::take(&mut rest).split_at_mut(len);
-        rest = more;
-        part
-    })
+    let (a, rest) = block.split_at_mut(len);
+    let (b, rest) = rest.split_at_mut(len);
+    let (c, rest) = rest.split_at_mut(len);
+    let (d, rest) = rest.split_at_mut(len);
+    let (e, rest) = rest.split_at_mut(len);
+    let (f, rest) = rest.split_at_mut(len);
+    let (g, rest) = rest.split_at_mut(len);
+    [a, b, c, d, e, f, g, &mut rest[..len]]
 }
 
 // No closures here: one that is passed to a function of the standard library is not inlined, because that lacks the instructions.
@@ -198,6 +220,7 @@ impl Tables {
         Tables {
             p,
             pinv: m.pinv,
+            r,
             n,
             forward: table(&powers.forward),
             inverse: table(&powers.inverse),
@@ -212,7 +235,7 @@ impl Tables {
     fn pass(&self, x: &mut [Group], m: usize, i0: usize, reduce: bool) {
         let [p, p3, p4, p8] = [1, 3, 4, 8].map(|k| splat(self.p * k));
         for (b, block) in x.chunks_exact_mut(self.n / m / 8).enumerate() {
-            let w = factors(&self.forward, m, i0 + b);
+            let w = splat_factors!(factors(&self.forward, m, i0 + b));
             let mut part = eighths(block);
             for j in 0..part[0].len() {
                 let mut v = load(&part, j);
@@ -232,19 +255,14 @@ impl Tables {
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512ifma")]
-    fn inverse_pass(&self, x: &mut [Group], m: usize, i0: usize, last: bool) {
+    fn inverse_pass(&self, x: &mut [Group], m: usize, i0: usize) {
         let k = [1, 2, 4, 8].map(|k| splat(self.p * k));
         for (b, block) in x.chunks_exact_mut(self.n / m / 8).enumerate() {
-            let w = factors(&self.inverse, m, i0 + b);
+            let w = splat_factors!(factors(&self.inverse, m, i0 + b));
             let mut part = eighths(block);
             for j in 0..part[0].len() {
                 let mut v = load(&part, j);
                 inverse_layers(&mut v, w, k);
-                if last {
-                    for y in &mut v {
-                        *y = bring_down(*y, k[0]);
-                    }
-                }
                 for (x, v) in part.iter_mut().zip(v) {
                     st(&mut x[j], v);
                 }
@@ -252,13 +270,39 @@ impl Tables {
         }
     }
 
+    /// The last inverse pass, with everything times c: the products with c take the place of reductions.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn last_inverse_pass(&self, x: &mut [Group], c: u64) {
+        let k = [1, 2, 4, 8].map(|k| splat(self.p * k));
+        let (p, z) = (k[0], _mm512_setzero_si512());
+        let pair = |w: u64| (splat(w), splat(w.wrapping_mul(self.pinv) & ((1 << 52) - 1)));
+        let factors = factors(&self.inverse, 1, 0);
+        let w = splat_factors!(factors);
+        let first = pair(mulmod(factors[0][0], c, self.p));
+        let c = pair(mulmod(self.r, c, self.p));
+        let mut part = eighths(x);
+        for j in 0..part[0].len() {
+            let mut v = load(&part, j);
+            inverse_two_layers(&mut v, w, k);
+            inverse_first_layer(&mut v, first, k);
+            for y in &mut v[..4] {
+                let m = _mm512_madd52lo_epu64(z, *y, c.1);
+                *y = _mm512_sub_epi64(_mm512_madd52hi_epu64(p, *y, c.0), _mm512_madd52hi_epu64(z, m, p));
+            }
+            for (x, v) in part.iter_mut().zip(v) {
+                st(&mut x[j], bring_down(v, p));
+            }
+        }
+    }
+
     #[target_feature(enable = "avx512f,avx512ifma")]
     pub fn forward(&self, x: &mut [u64]) {
         let n = self.n;
-        let [p, p2, p3, p4, p8] = [1, 2, 3, 4, 8].map(|k| splat(self.p * k));
-        let pinv = splat(self.pinv);
         let x: &mut [Group] = x.as_chunks_mut().0;
         self.pass(x, 1, 0, false); // below 7p
+        let [p, p2, p3, p4, p8] = [1, 2, 3, 4, 8].map(|k| splat(self.p * k));
+        let pinv = splat(self.pinv);
         let lanes = self.forward_lanes.as_chunks::<7>().0;
         for (b, (block, lanes)) in x.chunks_exact_mut(n / 64).zip(lanes.chunks_exact(n / 512)).enumerate() {
             let mut m = 8;
@@ -288,9 +332,9 @@ impl Tables {
         }
     }
 
-    /// From `src` if given, else in place.
+    /// The inverse times c, from `src` if given, else in place.
     #[target_feature(enable = "avx512f,avx512ifma")]
-    pub fn inverse(&self, src: Option<&[u64]>, x: &mut [u64]) {
+    pub fn inverse(&self, src: Option<&[u64]>, c: u64, x: &mut [u64]) {
         let n = self.n;
         let k = [1, 2, 4, 8].map(|k| splat(self.p * k));
         let pinv = splat(self.pinv);
@@ -311,10 +355,10 @@ impl Tables {
             }
             let mut m = n / 64;
             while m >= 8 {
-                self.inverse_pass(block, m, b * m / 8, false);
+                self.inverse_pass(block, m, b * m / 8);
                 m /= 8;
             }
         }
-        self.inverse_pass(x, 1, 0, true);
+        self.last_inverse_pass(x, c);
     }
 }

@@ -107,34 +107,32 @@ impl Transform {
     /// # Panics
     /// If the length is not the degree.
     pub fn inverse(&self, x: &mut [u64]) {
+        self.run_inverse(None, 1, x);
+    }
+
+    /// As [`Transform::inverse`], times c, from `src` to `dst`: for little more than the transform alone.
+    ///
+    /// # Panics
+    /// If a length is not the degree.
+    pub fn inverse_scaled(&self, src: &[u64], c: u64, dst: &mut [u64]) {
+        assert_eq!(src.len(), self.degree);
+        self.run_inverse(Some(src), c, dst);
+    }
+
+    fn run_inverse(&self, src: Option<&[u64]>, c: u64, x: &mut [u64]) {
         assert_eq!(x.len(), self.degree);
         match &self.tables {
             // SAFETY: these tables exist only where the instructions were detected.
             #[cfg(target_arch = "x86_64")]
-            Tables::Avx512(t) => unsafe { t.inverse(None, x) },
+            Tables::Avx512(t) => unsafe { t.inverse(src, c, x) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Tables::Avx2(t) => unsafe { t.inverse(None, x) },
-            Tables::Portable(t) => t.inverse(x),
-        }
-    }
-
-    /// As [`Transform::inverse`], from `src` to `dst`: saves a copy.
-    ///
-    /// # Panics
-    /// If a length is not the degree.
-    pub fn inverse_to(&self, src: &[u64], dst: &mut [u64]) {
-        assert!(src.len() == self.degree && dst.len() == self.degree);
-        match &self.tables {
-            // SAFETY: these tables exist only where the instructions were detected.
-            #[cfg(target_arch = "x86_64")]
-            Tables::Avx512(t) => unsafe { t.inverse(Some(src), dst) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Tables::Avx2(t) => unsafe { t.inverse(Some(src), dst) },
+            Tables::Avx2(t) => unsafe { t.inverse(src, c, x) },
             Tables::Portable(t) => {
-                dst.copy_from_slice(src);
-                t.inverse(dst);
+                if let Some(src) = src {
+                    x.copy_from_slice(src);
+                }
+                t.inverse(c, x);
             }
         }
     }

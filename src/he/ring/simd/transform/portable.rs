@@ -10,11 +10,14 @@ pub struct Tables {
     inverse: Vec<[u64; 2]>,
 }
 
+/// (w, ⌊w·2^64/p⌋).
+fn factor(w: u64, p: u64) -> [u64; 2] {
+    [w, ((u128::from(w) << 64) / u128::from(p)) as u64]
+}
+
 impl Tables {
     pub fn new(m: Modulus, powers: &Powers) -> Tables {
-        let table = |t: &[u64]| -> Vec<[u64; 2]> {
-            t.iter().map(|&w| [w, ((u128::from(w) << 64) / u128::from(m.p)) as u64]).collect()
-        };
+        let table = |t: &[u64]| -> Vec<[u64; 2]> { t.iter().map(|&w| factor(w, m.p)).collect() };
         Tables { p: m.p, forward: table(&powers.forward), inverse: table(&powers.inverse) }
     }
 
@@ -48,7 +51,8 @@ impl Tables {
         }
     }
 
-    pub fn inverse(&self, x: &mut [u64]) {
+    /// The inverse times c.
+    pub fn inverse(&self, c: u64, x: &mut [u64]) {
         let n = x.len();
         let p2 = 2 * self.p;
         let mut m = n / 2;
@@ -65,8 +69,10 @@ impl Tables {
             }
             m /= 2;
         }
+        let c = factor(c, self.p);
         for x in x {
-            *x = (*x).min(x.wrapping_sub(self.p));
+            let y = self.product(*x, c);
+            *x = y.min(y.wrapping_sub(self.p));
         }
     }
 }
