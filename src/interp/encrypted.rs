@@ -40,7 +40,7 @@ impl From<HeError> for EngineError {
 
 /// Trains on ciphertexts.
 pub struct Server<'a> {
-    keys: ServerKeys,
+    keys: Arc<ServerKeys>,
     profile: &'static Profile,
     schedule: &'a Schedule,
     /// Public initial weights, by master.
