@@ -13,6 +13,7 @@ use hesn::he::ServerKeys as TfheKeys;
 use hesn::he::ckks::ServerKeys;
 use hesn::he::ckks::params::RING_PROFILES;
 use hesn::he::params;
+use hesn::interp::encrypted::Server;
 use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Unwatched};
 use hesn::plan::functions::ring_functions;
@@ -31,6 +32,16 @@ fn ring_keys() -> &'static (RingClient, Arc<ServerKeys>) {
     KEYS.get_or_init(|| {
         let client = RingClient::new(&RING_PROFILES[2]).unwrap();
         let keys = client.server_keys(&|_, _| ()).unwrap();
+        (client, Arc::new(keys))
+    })
+}
+
+/// Keys of TFHE that pack at the level of an operand.
+fn tfhe_keys(schedule: &Schedule) -> &'static (Client, Arc<TfheKeys>) {
+    static KEYS: OnceLock<(Client, Arc<TfheKeys>)> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let client = Client::new(schedule.parameters.tfhe().unwrap()).unwrap();
+        let keys = client.server_keys(schedule, &|_, _| ()).unwrap();
         (client, Arc::new(keys))
     })
 }
@@ -143,10 +154,9 @@ proptest! {
                 let server = RingClient::server(Arc::clone(keys), &schedule, Vec::new()).unwrap();
                 client.evaluate(&schedule, &server, &batch, &Unwatched).unwrap()
             } else {
-                let client = Client::new(parameters.tfhe().unwrap()).unwrap();
-                let keys: TfheKeys = client.server_keys(&schedule, &|_, _| ()).unwrap();
-                let batch = client.encrypt(&schedule, &batch).unwrap();
-                let server = Client::server(keys, &schedule, Vec::new()).unwrap();
+                let (client, keys) = tfhe_keys(&schedule);
+                let batch = Roles::encrypt(client, &schedule, &batch).unwrap();
+                let server = Server::new(Arc::clone(keys), &schedule, Vec::new()).unwrap();
                 client.evaluate(&schedule, &server, &batch, &Unwatched).unwrap()
             };
             check(&schedule, f, &format!("{what}, encrypted"), &encrypted, &exact);

@@ -1,5 +1,7 @@
 //! The server's side of an encrypted run: a schedule over ciphertexts and evaluation keys. No secret key exists here.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::he::params::Profile;
@@ -38,7 +40,7 @@ impl From<HeError> for EngineError {
 
 /// Trains on ciphertexts.
 pub struct Server<'a> {
-    keys: ServerKeys,
+    keys: Arc<ServerKeys>,
     profile: &'static Profile,
     schedule: &'a Schedule,
     /// Public initial weights, by master.
@@ -64,7 +66,12 @@ type Done<T> = Result<T, EngineError>;
 
 impl<'a> Server<'a> {
     /// A server at the first step: masters are zero, the working weights are the public initial ones.
-    pub fn new(keys: ServerKeys, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
+    pub fn new(
+        keys: impl Into<Arc<ServerKeys>>,
+        schedule: &'a Schedule,
+        initial: Vec<Vec<f32>>,
+    ) -> Done<Self> {
+        let keys = keys.into();
         let profile = schedule.parameters.tfhe().ok_or_else(|| {
             EngineError::Failed(format!(
                 "the schedule has parameters `{}` of another scheme",

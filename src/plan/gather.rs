@@ -432,33 +432,47 @@ mod tests {
     }
 
     #[test]
-    fn show() {
-        for (n, m, batch) in [(31, 1, 455), (64, 10, 64), (65, 10, 64)] {
+    fn a_linear_step_takes_two_low_bootstraps_and_two_switches_a_polynomial() {
+        for (n, m, batch, polynomials) in [(31, 1, 455, 4), (64, 10, 64, 16), (65, 10, 64, 32)] {
             let schedule = linear(n, m, batch);
             let plan = GatherPlan::of(&schedule).unwrap();
-            for b in plan.bootstraps() {
-                println!("{n} {m} {batch}: low {} used {} slots {:?}", b.low, b.used, b.slots);
-            }
-            for (i, s) in plan.sites.iter().enumerate() {
-                println!(
-                    "  site {i}: rings {} reads {:?}",
-                    s.rings,
-                    s.reads.iter().map(|r| r.switches).collect::<Vec<_>>()
-                );
-            }
-            for (i, o) in plan.operands.iter().enumerate() {
-                let op = &schedule.operands[i];
-                println!(
-                    "  operand {i}: amplitude 2^{} noise 2^{:.1} fresh {} polys {} terms {:?}",
-                    op.amplitude.log2(),
-                    op.noise.log2(),
-                    op.fresh,
-                    schedule.polynomials(&op.layout, op.per_sample),
-                    o.iter()
-                        .map(|t| (t.site, t.multiple, t.route.mirrored, t.route.switches))
-                        .collect::<Vec<_>>()
-                );
+            let used: Vec<usize> = plan.bootstraps().map(|own| own.used).collect();
+            assert_eq!(used, [n * m, m * batch], "{n}×{m}: weights, then outputs");
+            assert!(plan.bootstraps().all(|own| own.low));
+            // Outputs are merged and taken apart again; weights stay where they are.
+            assert_eq!(plan.switches(), 2 * (polynomials - 1), "{n}×{m}");
+            for site in &plan.sites {
+                let mut lanes = site.lanes.clone();
+                lanes.sort_unstable();
+                lanes.dedup();
+                assert_eq!(lanes.len(), site.lanes.len(), "a lane for every value");
             }
         }
+    }
+
+    #[test]
+    fn lanes_of_a_low_bootstrap_lie_in_the_low_half() {
+        let schedule = linear(65, 10, 64);
+        let plan = GatherPlan::of(&schedule).unwrap();
+        for stage in &plan.stages {
+            for own in &stage.bootstraps {
+                for site in own.sites() {
+                    let lanes = plan.bootstrap_lanes(schedule.degree(), own, site);
+                    assert_eq!(lanes.len(), plan.sites[site].lanes.len());
+                    assert!(lanes.iter().all(|&lane| (lane as usize) < RINGS * schedule.degree() / 2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_rings_share_bootstraps() {
+        // A wide batch: more than one bootstrap's lanes.
+        let schedule = linear(4, 64, 1024);
+        let plan = GatherPlan::of(&schedule).unwrap();
+        let outputs: usize = plan.bootstraps().map(|own| own.used).sum::<usize>() - 4 * 64;
+        assert_eq!(outputs, 64 * 1024);
+        assert_eq!(plan.stages.iter().map(|stage| stage.bootstraps.len()).max(), Some(2));
+        assert!(plan.bootstraps().any(|own| own.fill(schedule.degree()) > 0.99), "full");
     }
 }

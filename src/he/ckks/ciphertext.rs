@@ -80,8 +80,7 @@ impl RnsContext {
             let jobs: Vec<_> = out.chunks_exact_mut(n).enumerate().collect();
             parallel::run(jobs, |(i, o)| {
                 let mut t = Buffer::new(n);
-                self.conv_limb(conversion, &ys, &v, i, &mut t);
-                simd::subc(lb(&x.c[k], i, n), &t, conversion.sinv[i], self.m[i].md, o);
+                self.conv_divided(conversion, &ys, &v, i, lb(&x.c[k], i, n), &mut t, o);
             });
             out
         };

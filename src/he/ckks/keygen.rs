@@ -210,13 +210,22 @@ impl RingSecret {
     pub fn write_bootstrap_keys(
         &self,
         profile: &'static RingProfile,
+        out: impl Write,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<(), HeError> {
+        self.write_keys_of(&Circuit::new(profile)?, out, progress)
+    }
+
+    /// Makes and writes the evaluation keys of a circuit.
+    pub(crate) fn write_keys_of(
+        &self,
+        circuit: &Circuit,
         mut out: impl Write,
         progress: &dyn Fn(usize, usize),
     ) -> Result<(), HeError> {
-        let circuit = Circuit::new(profile)?;
-        let maker = KeyMaker::new(&circuit, self)?;
+        let maker = KeyMaker::new(circuit, self)?;
         let failed = |e: std::io::Error| HeError::KeyOutput(e.to_string());
-        out.write_all(&header(&circuit, &maker.seed)).map_err(failed)?;
+        out.write_all(&header(circuit, &maker.seed)).map_err(failed)?;
         let list = circuit.keys();
         let total = list.len();
         for (number, (id, shape)) in list.into_iter().enumerate() {

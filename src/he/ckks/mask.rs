@@ -1,6 +1,9 @@
 //! Masks: a real factor for each coefficient of an output.
 
-use super::{bootstrap::Bootstrapper, ciphertext::Ciphertext, complex::Complex, linear::LinearTransform};
+use super::{
+    bootstrap::Bootstrapper, ciphertext::Ciphertext, complex::Complex, linear::LinearTransform,
+    stages::BOTTOM,
+};
 use crate::he::{
     error::HeError,
     ring::{buffer::Buffer, key_switch::to_ntt, simd},
@@ -15,7 +18,7 @@ const CACHE_BYTES: usize = 400 << 20;
 /// A real factor of magnitude at most one per coefficient of the large ring: 0 hides a value, −1 negates it.
 ///
 /// Where a function leaves a level, up to [`RingProfile::factor_degree`], a mask is multiplied in the slots: its plaintext is
-/// encoded when it is first used, and kept (1.4 MB). Where it leaves none, the mask is folded into a matrix of the transform
+/// encoded when it is first used, and kept (1.8 MB). Where it leaves none, the mask is folded into a matrix of the transform
 /// to coefficients (40 MB, or 80 MB where the halves differ, a tenth of a second to make); the bootstrapper keeps those that
 /// were used last, and equal masks share one. Such a mask also costs a pass of its own over that matrix, and precision.
 ///
@@ -78,7 +81,8 @@ impl Mask {
         (0..slots).map(|k| self.weight(bootstrapper.embedding.place(k) + half * slots)).collect()
     }
 
-    /// One half's slots times the mask at scale 2^[`MASK_BITS`] times an integer, on `level` limbs.
+    /// One half's slots times the mask at scale 2^[`MASK_BITS`] times an integer, on `level` limbs: at most two above the
+    /// bottom.
     pub(crate) fn multiply(
         &self,
         bootstrapper: &Bootstrapper,
@@ -96,7 +100,7 @@ impl Mask {
             let scaled = |x: f64| (x * MASK_BITS.exp2()).round() as i64;
             let coefficients: Vec<i64> =
                 values.iter().map(|x| scaled(x.re)).chain(values.iter().map(|x| scaled(x.im))).collect();
-            let indices: Vec<usize> = (0..level).collect();
+            let indices: Vec<usize> = (0..BOTTOM + 2).collect();
             let mut residues = to_ntt(context, &coefficients, &indices);
             let limbs = residues.chunks_exact_mut(n).zip(&context.m);
             limbs

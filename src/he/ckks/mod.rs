@@ -17,6 +17,8 @@ mod ciphertext;
 #[cfg(feature = "server")]
 mod circuit;
 #[cfg(feature = "server")]
+mod close;
+#[cfg(feature = "server")]
 mod dft;
 #[cfg(feature = "server")]
 mod keys;

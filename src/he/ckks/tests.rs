@@ -184,6 +184,18 @@ fn hold_products(setup: &Setup, degrees: [usize; 2]) {
         let (what, predicted) = (format!("{name} product {degrees:?} {half:?}"), own.hypot(from_input));
         // Where one half is empty, so are half of the slots' errors.
         hold(&what, measured.max(if half == Half::Low { predicted / 2.0 } else { 0.0 }), predicted);
+        // The same behind a mask that leaves three values of five.
+        let weights = uneven(t.len());
+        let mask = Mask::new(weights.clone()).unwrap();
+        let out = b.close(&[vec![(&product, &mask)]]).unwrap();
+        let values = setup.output(&out[0]);
+        let expected = |j: usize| weights[j] * first.eval(t[j]) * second.eval(t[j]);
+        let measured = rms((0..used).map(|j| values[j] - expected(j)));
+        let folded = b.profile().spare_levels(degrees[1]) < 2;
+        let left = 0.6f64.sqrt();
+        let own = model.output(model.product(degrees, sizes) * left, sizes[0] * sizes[1], folded);
+        let (what, predicted) = (format!("{what} masked"), own.hypot(from_input * left));
+        hold(&what, measured.max(if half == Half::Low { predicted / 2.0 } else { 0.0 }), predicted);
         assert!(b.slot_product(&value, &saved).is_err());
         assert!(b.close(&[vec![(&value, &all)]]).is_err());
     }
@@ -269,6 +281,8 @@ fn what_does_not_fit_is_refused() {
     let closed = b.close(&[vec![(&slots, &Mask::all(t.len()))]]).unwrap();
     assert!(message(b.open(&closed[0], 15, Half::Low).err().unwrap()).contains("2 limbs"));
     assert!(Mask::new(vec![1.0, 2.0]).is_err());
+    let empty = TrigPolynomial { coefficients: vec![] };
+    assert!(b.polynomial(&powers, &empty, Role::Output).is_err());
 }
 
 #[test]
@@ -302,6 +316,35 @@ fn keys_go_over_the_wire_as_halves() {
     refused(&changed(12, b'x'), "profile");
     let last = bytes.len() - 1;
     refused(&changed(last, 0xFF), "not below its prime");
+}
+
+/// Takes so many bytes, then fails.
+struct Full(usize);
+
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn keys_are_made_and_written_one_by_one() {
+    let secret = RingSecret::of_degrees(1 << 12, (1 << 12) / RINGS).unwrap();
+    let circuit = Circuit::of_degree(&RING_PROFILES[0], 12).unwrap();
+    let mut bytes = vec![];
+    let made = std::cell::Cell::new(0);
+    secret.write_keys_of(&circuit, &mut bytes, &|done, _| made.set(done)).unwrap();
+    assert_eq!(made.get(), circuit.keys().len());
+    let read = BootstrapKeys::read_circuit(&bytes[..], |_| Ok(circuit)).unwrap();
+    let setup = Setup { bootstrapper: Bootstrapper::new(read), secret };
+    hold_input_stages(&setup);
+    let circuit = Circuit::of_degree(&RING_PROFILES[0], 12).unwrap();
+    let error = setup.secret.write_keys_of(&circuit, Full(1 << 20), &|_, _| {}).unwrap_err().to_string();
+    assert!(error.contains("writing the evaluation keys failed"), "{error}");
 }
 
 #[test]

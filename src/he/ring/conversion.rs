@@ -120,11 +120,33 @@ impl RnsContext {
 
     /// Limb `i` of a prepared conversion, in the transform domain.
     pub fn conv_limb(&self, cv: &BaseConversion, ys: &[u64], v: &[u64], i: usize, out: &mut [u64]) {
+        self.conv_coefficients(cv, ys, v, i, out);
+        self.fwd(i, out);
+    }
+
+    /// (a − z)/S for limb `i`, z the prepared conversion of a modulo S: the end of a division by S. `tmp` is scratch.
+    #[allow(clippy::too_many_arguments)]
+    pub fn conv_divided(
+        &self,
+        cv: &BaseConversion,
+        ys: &[u64],
+        v: &[u64],
+        i: usize,
+        a: &[u64],
+        tmp: &mut [u64],
+        out: &mut [u64],
+    ) {
+        self.conv_coefficients(cv, ys, v, i, tmp);
+        let m = &self.m[i];
+        m.transform.forward_subtracted(tmp, a, cv.sinv[i], m.md, out);
+    }
+
+    /// Limb `i` of a prepared conversion, in coefficients.
+    fn conv_coefficients(&self, cv: &BaseConversion, ys: &[u64], v: &[u64], i: usize, out: &mut [u64]) {
         let mut limbs = [&[][..]; TERMS];
         for (limb, y) in limbs.iter_mut().zip(ys.chunks_exact(self.n)) {
             *limb = y;
         }
         simd::bconv(&limbs[..cv.from.len()], v, &cv.c[i], self.m[i].md, out);
-        self.fwd(i, out);
     }
 }

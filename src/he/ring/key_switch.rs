@@ -222,8 +222,7 @@ impl RnsContext {
             let mut tmp = self.tmp(nd);
             one(i, &mut tmp, &mut r0, &mut r1);
             for (r, o, (ys, v)) in [(&r0, a, &q[0]), (&r1, b, &q[1])] {
-                self.conv_limb(cv, ys, v, i, &mut tmp[0]);
-                simd::subc(r, &tmp[0], cv.sinv[i], self.m[i].md, o);
+                self.conv_divided(cv, ys, v, i, r, &mut tmp[0], o);
             }
         });
         out
@@ -240,8 +239,7 @@ impl RnsContext {
         let jobs: Vec<_> = out.chunks_exact_mut(n).enumerate().collect();
         parallel::run(jobs, |(i, o)| {
             let mut t = Buffer::new(n);
-            self.conv_limb(cv, &ys, &v, i, &mut t);
-            simd::subc(lb(x, i, n), &t, cv.sinv[i], self.m[i].md, o);
+            self.conv_divided(cv, &ys, &v, i, lb(x, i, n), &mut t, o);
         });
         out
     }

@@ -6,6 +6,7 @@ use crate::diagnostics::Diagnostic;
 use crate::graph::NodeId;
 
 use super::super::form::Form;
+use super::super::functions::ring_functions;
 use super::super::lower::{AtomKind, Product, Side, SiteInput};
 use super::super::parameters::Parameters;
 use super::super::schedule::{self, Master, Schedule, Source, Table};
@@ -217,6 +218,38 @@ impl Builder<'_> {
             Parameters::Ckks(_) if over > 1.0 => wanted / over.log2().ceil().exp2(),
             _ => wanted,
         }
+    }
+
+    /// Errors of operands on the ring engine: those that the bootstraps of their tables are predicted to have, instead of the
+    /// worst of any table.
+    pub(super) fn ring_noise(&self, schedule: &mut Schedule) -> Result<(), Diagnostic> {
+        if !self.parameters.is_ckks() {
+            return Ok(());
+        }
+        let functions = ring_functions(schedule)?;
+        let fresh = self.parameters.fresh_noise_units().powi(2);
+        let noises: Vec<f64> = schedule
+            .operands
+            .iter()
+            .map(|operand| {
+                let looked_up = operand.form.terms.iter().filter_map(|term| {
+                    let (site, table) = match schedule.atoms[term.atom.0 as usize].kind {
+                        AtomKind::Lut { site, function } => (site, function),
+                        AtomKind::Weight { site, .. } => (site, 0),
+                        _ => return None,
+                    };
+                    let multiple =
+                        operand.amplitude * term.coefficient / schedule.sites[site].tables[table].amplitude;
+                    Some((multiple * functions[site][table].output_noise).powi(2))
+                });
+                let fresh = if operand.fresh { fresh } else { 0.0 };
+                (looked_up.sum::<f64>() + fresh).sqrt()
+            })
+            .collect();
+        for (operand, noise) in schedule.operands.iter_mut().zip(noises) {
+            operand.noise = noise;
+        }
+        Ok(())
     }
 
     /// Errors of products, of what tables read and of masters, from those of the operands.

@@ -449,6 +449,7 @@ impl Builder<'_> {
             label_amplitude: 0.0,
         };
         self.table_amplitudes(&mut schedule)?;
+        self.ring_noise(&mut schedule)?;
         self.predict_noise(&mut schedule);
         schedule.stages = stages(&schedule);
         Ok(schedule)

@@ -297,7 +297,7 @@ impl<'a, 's> Run<'a, 's> {
             return self.sum(&[output]);
         }
         let made = self.take(output.value)?;
-        if output.shift % (2 * DEGREE as u32) != 0 {
+        if !output.shift.is_multiple_of(2 * DEGREE as u32) {
             return Ok(made.shift(output.shift));
         }
         Ok(Arc::try_unwrap(made).map_or_else(|shared| shared.as_ref().clone().into_owned(), Cow::into_owned))

@@ -1,13 +1,7 @@
 //! The small ring itself: its residues, its monomials, and a few kernels over limbs.
 
 use super::super::params::{RingProfile, SMALL_LOG_DEGREE};
-use crate::he::ring::{
-    RingError,
-    arith::{invmod, powmod},
-    buffer::Buffer,
-    context::RnsContext,
-    simd,
-};
+use crate::he::ring::{RingError, buffer::Buffer, context::RnsContext, simd};
 use std::{
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
@@ -122,7 +116,8 @@ impl SmallRing {
     /// 2^−halvings modulo a limb's prime.
     pub(crate) fn halved(&self, limb: usize, halvings: u32) -> u64 {
         let p = self.context.m[limb].p;
-        invmod(powmod(2, u64::from(halvings), p), p)
+        // Half of an odd residue x is (x + p)/2.
+        (0..halvings).fold(1, |x: u64, _| (x + (x & 1) * p) / 2)
     }
 
     /// factor·X^shift in the transform domain, times R.

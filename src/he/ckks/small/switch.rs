@@ -228,8 +228,8 @@ impl<'a> Switcher<'a> {
                     let factor = imod(factor.into(), m.p);
                     *constant = (term.limbs(i), m.mont(mulmod(factor, ring.halved(i, halvings), m.p)));
                 }
-                if result.shift % DEGREE as u32 == 0 {
-                    let is_negative = result.shift % (2 * DEGREE as u32) != 0;
+                if result.shift.is_multiple_of(DEGREE as u32) {
+                    let is_negative = !result.shift.is_multiple_of(2 * DEGREE as u32);
                     let factor = if is_negative { negated(inverse) } else { inverse };
                     constants[count] = ([&raised[i][0], &raised[i][1]], factor);
                     constants[count + 1] = ([&remainder[i][0], &remainder[i][1]], negated(factor));

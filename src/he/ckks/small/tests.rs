@@ -241,7 +241,7 @@ fn a_route_of_single_values_goes_through_all_levels() {
         source: (i % 2) as usize,
         from: i * i * 37 % 4096,
         to: i * 821 % 4096,
-        negate: i % 3 == 0,
+        negate: i.is_multiple_of(3),
     };
     let wanted: Vec<_> = (0..40).map(wanted).collect();
     let target = crate::plan::route::Target { wanted: wanted.clone(), clean: true };
@@ -277,7 +277,7 @@ fn routes_take_interleaved_values_apart_and_merge_them_again() {
         assert_noise(part, &expected, predicted);
     }
     let wanted = (0..4096).map(|i| wanted((i % 16) as usize, i / 16 * 16, i)).collect();
-    let dirty = |_: usize, i: u32| i % 16 == 0;
+    let dirty = |_: usize, i: u32| i.is_multiple_of(16);
     let program = route(DEGREE, &[Target { wanted, clean: true }], &dirty).unwrap();
     assert_eq!(program.switches(), 0);
     let whole = client().keys.execute(&program, &parts).unwrap();

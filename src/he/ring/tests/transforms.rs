@@ -5,7 +5,7 @@ use crate::he::{
     ckks::params::{LOG_DEGREE, SMALL_LOG_DEGREE},
     ring::{
         arith::{mulmod, powmod, root_of_unity},
-        simd::Isa,
+        simd::{self, Isa, Modulus},
     },
 };
 
@@ -52,6 +52,11 @@ fn all_paths_agree_in_both_degrees_for_all_primes() {
                     let mut y = x.clone();
                     t.forward(&mut y);
                     assert!(y == forward, "{} forward, p {p}, degree {n}", isa.name());
+                    let (m, c) = (Modulus::new(p, isa), p / 3);
+                    let (mut y, mut fused, mut apart) = (x.clone(), vec![0; n], vec![0; n]);
+                    t.forward_subtracted(&mut y, &inverse, c, m, &mut fused);
+                    simd::subc(&inverse, &forward, c, m, &mut apart);
+                    assert!(fused == apart, "{} subtraction, p {p}, degree {n}", isa.name());
                     let mut y = x.clone();
                     t.inverse(&mut y);
                     assert!(y == inverse, "{} inverse, p {p}, degree {n}", isa.name());

@@ -299,28 +299,14 @@ impl Tables {
     #[target_feature(enable = "avx512f,avx512ifma")]
     pub fn forward(&self, x: &mut [u64]) {
         let n = self.n;
+        let [p, p2, p4, p8] = [1, 2, 4, 8].map(|k| splat(self.p * k));
         let x: &mut [Group] = x.as_chunks_mut().0;
         self.pass(x, 1, 0, false); // below 7p
-        let [p, p2, p3, p4, p8] = [1, 2, 3, 4, 8].map(|k| splat(self.p * k));
-        let pinv = splat(self.pinv);
         let lanes = self.forward_lanes.as_chunks::<7>().0;
         for (b, (block, lanes)) in x.chunks_exact_mut(n / 64).zip(lanes.chunks_exact(n / 512)).enumerate() {
-            let mut m = 8;
-            let mut bound = 7;
-            while m < n / 8 {
-                // the first operands are below bound·p, 4p after a reduction; a pass adds 6p; everything stays below 16p
-                let reduce = bound + 6 > 16;
-                self.pass(block, m, b * m / 8, reduce);
-                bound = if reduce { 10 } else { bound + 6 };
-                m *= 8;
-            }
+            self.inner_passes(block, b);
             for (part, lanes) in block.as_chunks_mut::<8>().0.iter_mut().zip(lanes) {
-                let mut v = load_block(part);
-                transpose(&mut v);
-                for y in &mut v[..4] {
-                    *y = _mm512_add_epi64(bring_down(bring_down(*y, p8), p4), p3);
-                }
-                layers(&mut v, lane_factors(lanes, pinv), p);
+                let mut v = self.last_layers(part, lanes);
                 for y in &mut v {
                     *y = bring_down(bring_down(bring_down(bring_down(*y, p8), p4), p2), p);
                 }
@@ -330,6 +316,67 @@ impl Tables {
                 }
             }
         }
+    }
+
+    /// out = (a − forward(x))·c/R; x is left as it is before the last layers.
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    pub fn forward_subtracted(&self, x: &mut [u64], a: &[u64], c: u64, out: &mut [u64]) {
+        let n = self.n;
+        let [p, p8] = [1, 8].map(|k| splat(self.p * k));
+        let z = _mm512_setzero_si512();
+        let c = (splat(c), splat(c.wrapping_mul(self.pinv) & ((1 << 52) - 1)));
+        let x: &mut [Group] = x.as_chunks_mut().0;
+        let a: &[[Group; 8]] = a.as_chunks().0.as_chunks().0;
+        let out: &mut [[Group; 8]] = out.as_chunks_mut().0.as_chunks_mut().0;
+        self.pass(x, 1, 0, false); // below 7p
+        let lanes = self.forward_lanes.as_chunks::<7>().0;
+        let rows = a.chunks_exact(n / 512).zip(out.chunks_exact_mut(n / 512));
+        let blocks = x.chunks_exact_mut(n / 64).zip(lanes.chunks_exact(n / 512));
+        for (b, ((block, lanes), (a, out))) in blocks.zip(rows).enumerate() {
+            self.inner_passes(block, b);
+            let parts = block.as_chunks::<8>().0.iter().zip(lanes);
+            for ((part, lanes), (a, out)) in parts.zip(a.iter().zip(out)) {
+                let mut v = self.last_layers(part, lanes);
+                transpose(&mut v);
+                for ((out, a), v) in out.iter_mut().zip(a).zip(v) {
+                    // below 9p
+                    let d = _mm512_sub_epi64(_mm512_add_epi64(ld(a), p8), bring_down(v, p8));
+                    let m = _mm512_madd52lo_epu64(z, d, c.1);
+                    let y =
+                        _mm512_sub_epi64(_mm512_madd52hi_epu64(p, d, c.0), _mm512_madd52hi_epu64(z, m, p));
+                    st(out, bring_down(y, p));
+                }
+            }
+        }
+    }
+
+    /// The forward passes between the first and the last on an eighth of the limb.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn inner_passes(&self, block: &mut [Group], b: usize) {
+        let mut m = 8;
+        let mut bound = 7;
+        while m < self.n / 8 {
+            // the first operands are below bound·p, 4p after a reduction; a pass adds 6p; everything stays below 16p
+            let reduce = bound + 6 > 16;
+            self.pass(block, m, b * m / 8, reduce);
+            bound = if reduce { 10 } else { bound + 6 };
+            m *= 8;
+        }
+    }
+
+    /// The last three forward layers of 64 residues, below 16p and transposed.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn last_layers(&self, part: &[Group; 8], lanes: &[Group; 7]) -> [V; 8] {
+        let [p, p3, p4, p8] = [1, 3, 4, 8].map(|k| splat(self.p * k));
+        let mut v = load_block(part);
+        transpose(&mut v);
+        for y in &mut v[..4] {
+            *y = _mm512_add_epi64(bring_down(bring_down(*y, p8), p4), p3);
+        }
+        layers(&mut v, lane_factors(lanes, splat(self.pinv)), p);
+        v
     }
 
     /// The inverse times c, from `src` if given, else in place.

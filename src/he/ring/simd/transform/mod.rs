@@ -102,6 +102,24 @@ impl Transform {
         }
     }
 
+    /// out = (a − forward(x))·c/R: [`Transform::forward`] and [`super::subc`] in one, for the modulus m of this transform. What x holds
+    /// afterwards is unspecified.
+    ///
+    /// # Panics
+    /// If a length is not the degree.
+    pub fn forward_subtracted(&self, x: &mut [u64], a: &[u64], c: u64, m: Modulus, out: &mut [u64]) {
+        assert!(x.len() == self.degree && a.len() == self.degree && out.len() == self.degree);
+        match &self.tables {
+            // SAFETY: these tables exist only where the instructions were detected.
+            #[cfg(target_arch = "x86_64")]
+            Tables::Avx512(t) => unsafe { t.forward_subtracted(x, a, c, out) },
+            _ => {
+                self.forward(x);
+                super::subc(a, x, c, m, out);
+            }
+        }
+    }
+
     /// Values → coefficients times the degree, in place.
     ///
     /// # Panics
