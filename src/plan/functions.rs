@@ -8,6 +8,7 @@ use crate::he::ckks::fit::{DEGREES, Fit, TrigPolynomial, fit_degree};
 use crate::he::ckks::noise;
 use crate::he::ckks::params::{RING_PROFILES, RingProfile};
 
+use super::parameters::longest_route_units;
 use super::schedule::{Schedule, SiteStep, Table};
 
 /// Standard deviation of a fit's error, as a fraction of the largest output, at which a degree is enough.
@@ -25,7 +26,8 @@ pub struct RingFunction {
     pub factor: Option<TrigPolynomial>,
     /// Standard deviation of the fit's error as a fraction of the largest output; the worse of the two.
     pub fit_error: f64,
-    /// Standard deviation of the error that the bootstrap adds to its outputs, beyond that of what it read, in units.
+    /// Standard deviation of the error that the bootstrap and the way to the operands add to its outputs, beyond that of
+    /// what it read, in units.
     pub output_noise: f64,
 }
 
@@ -96,13 +98,14 @@ fn add_output(
     }
     function.fit_error = function.fit_error.max(fit.error / OUTPUT_LIMIT);
     let size = |polynomial: &TrigPolynomial| polynomial.mean().hypot(polynomial.spread());
-    function.output_noise = match factor {
+    let bootstrap = match factor {
         None => noise::output_error(profile, output.degree(), output.spread()),
         Some((_, factor)) => {
             let degrees = [factor.degree(), output.degree()];
             noise::product_error(profile, degrees, [size(factor), size(&output)])
         }
     };
+    function.output_noise = bootstrap.hypot(longest_route_units(profile));
     function.output = Some(output);
     Ok(())
 }

@@ -31,6 +31,12 @@ pub enum Parameters {
 /// Standard deviation of the values of a ramp that uses the whole scale, |f| ≤ 1/4.
 const NOMINAL_SPREAD: f64 = 0.144;
 
+/// Noise of the longest way that an output takes to its place in an operand, through a tree over all coefficients of a
+/// small ring; in units.
+pub fn longest_route_units(profile: &RingProfile) -> f64 {
+    small::noise::route_units(profile, SMALL_LOG_DEGREE as u32)
+}
+
 impl Parameters {
     /// Looks a row up by name, in both tables.
     ///
@@ -162,7 +168,8 @@ impl Parameters {
         match self {
             Self::Tfhe(profile) => noise::pbs_output_variance(profile) * self.modulus() * self.modulus(),
             Self::Ckks(profile) => {
-                ring::output_error(profile, profile.function_degree, NOMINAL_SPREAD).powi(2)
+                let output = ring::output_error(profile, profile.function_degree, NOMINAL_SPREAD);
+                output.powi(2) + longest_route_units(profile).powi(2)
             }
         }
     }
