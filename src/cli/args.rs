@@ -148,7 +148,7 @@ pub struct BenchArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum EngineName {
-    /// BFV and TFHE ciphertexts
+    /// Ciphertexts of the scheme
     Encrypted,
     /// The integers of the encrypted run, and its noise as the plan predicts it
     Simulate,
