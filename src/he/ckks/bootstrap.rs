@@ -1,7 +1,9 @@
 //! The functional bootstrap: functions of 32,768 values of one ciphertext at once. The server's side, without secrets.
 //!
-//!     raise ─> coefficients to slots ─> exponential ─> powers ─┬> polynomial ─┬> slots to coefficients ─> small secret
-//!                                                             └> polynomial ─┘
+//! ```text
+//! raise ─> coefficients to slots ─> exponential ─> powers ─┬> polynomial ─┬> slots to coefficients ─> small secret
+//!                                                         └> polynomial ─┘
+//! ```
 //!
 //! [`Bootstrapper::open`] goes as far as the powers, which all functions of the same inputs share;
 //! [`Bootstrapper::polynomial`] evaluates one function in slots. What becomes of it there is in `close`.
