@@ -57,7 +57,9 @@ impl RingJson {
 
 #[derive(serde::Serialize)]
 struct Json {
-    cores: usize,
+    /// Those of `tfhe`, where it was not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cores: Option<usize>,
     #[serde(flatten)]
     tfhe: Option<UnitCosts>,
     #[serde(flatten)]
@@ -71,7 +73,7 @@ pub fn run(args: &BenchArgs, shell: &Shell) -> ExitCode {
             ExitCode::FAILURE
         }
         Ok((tfhe, rings)) if args.json => {
-            let cores = rayon::current_num_threads();
+            let cores = tfhe.is_none().then(rayon::current_num_threads);
             shell.json(&Json { cores, tfhe, ckks: RingJson::of(&rings) });
             ExitCode::SUCCESS
         }
