@@ -114,6 +114,10 @@ impl<'a> RingServer<'a> {
     /// All stages of a step, without changing the masters.
     pub fn run(&self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
         let schedule = self.schedule;
+        if batch.size != schedule.batch {
+            let message = format!("a batch of {} samples for a plan of {}", batch.size, schedule.batch);
+            return Err(EngineError::Failed(message));
+        }
         let empty = |_| Vec::new();
         let mut state = RingState {
             operands: schedule.operands.iter().map(empty).collect(),
@@ -217,7 +221,8 @@ impl<'a> RingServer<'a> {
             let empty = || vec![self.keys.zero(); self.plan.sites[site].rings];
             state.looked_up[site] = schedule.sites[site].tables.iter().map(|_| empty()).collect();
         }
-        for (bootstrap, outputs) in self.plan.stages[stage].bootstraps.iter().zip(&self.outputs[stage]) {
+        let all = &self.plan.stages[stage].bootstraps;
+        for (index, (bootstrap, outputs)) in all.iter().zip(&self.outputs[stage]).enumerate() {
             if watch.cancelled() {
                 return Err(EngineError::Cancelled);
             }
@@ -231,7 +236,7 @@ impl<'a> RingServer<'a> {
                     })
                 })
                 .collect();
-            let results = self.bootstrap(bootstrap, &shifted, outputs, state)?;
+            let results = self.bootstrap(all, index, &shifted, outputs, state)?;
             for (output, rings) in outputs.iter().zip(results) {
                 for (slot, ring) in bootstrap.slots.iter().zip(rings) {
                     let Some(slot) = slot else { continue };
@@ -248,16 +253,18 @@ impl<'a> RingServer<'a> {
         Ok(())
     }
 
-    /// One bootstrap: for each output, its eight rings.
+    /// One bootstrap of a stage: for each output, its eight rings.
     fn bootstrap(
         &self,
-        bootstrap: &Bootstrap,
+        all: &[Bootstrap],
+        index: usize,
         inputs: &[Option<SmallCiphertext>],
         outputs: &[Output],
         state: &mut RingState,
     ) -> Done<Vec<Vec<SmallCiphertext>>> {
-        let large = self.keys.bootstrapper();
-        let schedule = self.schedule;
+        let (large, bootstrap, schedule) = (self.keys.bootstrapper(), &all[index], self.schedule);
+        // Which of a site's bootstraps this is.
+        let turn = |site: usize| all[..index].iter().filter(|own| own.sites().contains(&site)).count();
         let rings: [Option<&SmallCiphertext>; RINGS] = std::array::from_fn(|slot| inputs[slot].as_ref());
         let functions = bootstrap.sites().into_iter().flat_map(|site| &self.functions[site]);
         let degree = functions.map(RingFunction::degree).max().unwrap_or(1);
@@ -274,16 +281,11 @@ impl<'a> RingServer<'a> {
                     None => large.polynomial(&powers, function, Role::Output)?,
                     Some(saved) => {
                         // The saved values stand in the same slots of the bootstraps of their site, in the same order.
-                        let factor = state
-                            .saved
-                            .get_mut(&saved)
-                            .and_then(|factors| (!factors.is_empty()).then(|| factors.remove(0)));
+                        let factor = state.saved.get(&saved).and_then(|factors| factors.get(turn(*site)));
                         let factor =
                             factor.ok_or_else(|| EngineError::Failed("a factor was not saved".into()))?;
-                        large.slot_product(
-                            &factor,
-                            &large.polynomial(&powers, function, Role::SecondFactor)?,
-                        )?
+                        large
+                            .slot_product(factor, &large.polynomial(&powers, function, Role::SecondFactor)?)?
                     }
                 });
             }
@@ -291,8 +293,7 @@ impl<'a> RingServer<'a> {
         }
         for site in bootstrap.sites() {
             for (table, function) in self.functions[site].iter().enumerate() {
-                let Some(factor) = &function.factor else { continue };
-                for _ in schedule.sites.iter().filter(|step| step.multiplier == Some((site, table))) {
+                if let Some(factor) = &function.factor {
                     let factor = large.polynomial(&powers, factor, Role::FirstFactor)?;
                     state.saved.entry((site, table)).or_default().push(factor);
                 }
