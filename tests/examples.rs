@@ -65,7 +65,7 @@ fn digits_simulated_learn() {
 }
 
 #[test]
-#[ignore = "a minute of bootstraps; one encrypted step runs always"]
+#[ignore = "a quarter of a minute of bootstraps; encrypted steps of small programs run always"]
 fn breast_cancer_encrypted_reaches_its_accuracy() {
     let done = run("breast_cancer.hes", RunOptions { compare: true, ..RunOptions::default() }).done;
     assert!(done.scores.test_accuracy.unwrap() >= 0.95);

@@ -378,7 +378,9 @@ fn lanes(schedule: &Schedule, site: &SiteStep, saved: Option<&SiteLanes>) -> Res
 mod tests {
     use super::*;
     use crate::diagnostics::{FileId, Span};
-    use crate::graph::{Function, Graph, Init, NodeId, Origin, ParamId, ParamInfo, ScalarExpr, ScalarFn};
+    use crate::graph::{
+        Binary, Function, Graph, Init, NodeId, Origin, ParamId, ParamInfo, ScalarExpr, ScalarFn,
+    };
     use crate::he::ckks::params::RING_PROFILES;
     use crate::plan::lower::{Lowering, RangeOf};
     use crate::plan::parameters::Parameters;
@@ -395,12 +397,8 @@ mod tests {
         }
     }
 
-    /// One step of m sigmoids of a linear model.
-    fn linear(n: usize, m: usize, batch: usize) -> Schedule {
+    fn weights(g: &mut Graph, x: NodeId, n: usize, m: usize) -> NodeId {
         let o = Origin::default();
-        let mut g = Graph::default();
-        let x = g.input(&[n], &o).unwrap();
-        let y = g.label(&[m], &o).unwrap();
         let w = ParamInfo {
             name: "w".into(),
             shape: vec![n, m],
@@ -410,8 +408,26 @@ mod tests {
             span: Span::new(FileId(0), 0, 0),
         };
         let w = g.param(w, &o).unwrap();
-        let z = g.matmul(x, w, &o).unwrap();
+        g.matmul(x, w, &o).unwrap()
+    }
+
+    /// One step of m sigmoids of n inputs, which go through `hidden` rectified units if there are any.
+    fn step(n: usize, hidden: Option<usize>, m: usize, batch: usize) -> Schedule {
+        let o = Origin::default();
+        let mut g = Graph::default();
+        let x = g.input(&[n], &o).unwrap();
+        let y = g.label(&[m], &o).unwrap();
         let one = || ScalarExpr::Const(1.0);
+        let z = match hidden {
+            None => weights(&mut g, x, n, m),
+            Some(units) => {
+                let h = weights(&mut g, x, n, units);
+                let expr = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
+                let grad = Some(ScalarExpr::call(Function::Step, ScalarExpr::Z));
+                let h = g.lut(h, ScalarFn { name: "relu".into(), expr, grad }, &o).unwrap();
+                weights(&mut g, h, units, m)
+            }
+        };
         let sigmoid = one().div(one().add(ScalarExpr::call(Function::Exp, ScalarExpr::Z.neg())));
         let softplus =
             ScalarExpr::call(Function::Log, one().add(ScalarExpr::call(Function::Exp, ScalarExpr::Z)));
@@ -423,12 +439,36 @@ mod tests {
         let derivative = g.differentiate(loss).unwrap();
         let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.iter().copied().unzip();
         let (g, gradients) = g.fused(&gradients).unwrap();
-        let parameters = Parameters::Ckks(&RING_PROFILES[0]);
-        let lowered =
-            Lowering::run(&g, &gradients, &Ranges, crate::plan::lower::Target::of(parameters)).unwrap();
+        let parameters = Parameters::Ckks(&RING_PROFILES[2]);
+        let target = crate::plan::lower::Target::of(parameters);
+        let lowered = Lowering::run(&g, &gradients, &Ranges, target).unwrap();
         let nominal = Nominal { input_rms: 1.0, argument_rms: Default::default() };
         let purpose = Purpose::Train { params: &params, rate: 0.5 };
         build(&g, lowered, &Ranges, parameters, batch, &nominal, &purpose).unwrap()
+    }
+
+    fn linear(n: usize, m: usize, batch: usize) -> Schedule {
+        step(n, None, m, batch)
+    }
+
+    #[test]
+    fn what_is_multiplied_in_slots_stands_where_its_factor_stood() {
+        let schedule = step(4, Some(64), 1, 640);
+        let plan = GatherPlan::of(&schedule).unwrap();
+        let (site, saved) = schedule
+            .sites
+            .iter()
+            .enumerate()
+            .find_map(|(index, site)| Some((index, site.multiplier?.0)))
+            .expect("a masked gradient");
+        assert_eq!(plan.sites[site].lanes, plan.sites[saved].lanes);
+        let of = |site: usize| -> Vec<(bool, Vec<Option<(usize, bool)>>)> {
+            let own = plan.bootstraps().filter(|own| own.sites().contains(&site));
+            let slot = |slot: &Option<Slot>| slot.filter(|s| s.site == site).map(|s| (s.ring, s.upper));
+            own.map(|own| (own.low, own.slots.iter().map(slot).collect())).collect()
+        };
+        assert!(of(saved).len() > 1, "more than one bootstrap");
+        assert_eq!(of(site), of(saved));
     }
 
     #[test]

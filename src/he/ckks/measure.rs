@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::time::Instant;
 
 /// Seconds of a forward transform of degree 2^15 on the core on which the typical costs of a plan were measured.
-const TYPICAL_TRANSFORM: f64 = 51e-6;
+const TYPICAL_TRANSFORM: f64 = 48e-6;
 /// Repetitions of short operations.
 const REPEATS: usize = 50;
 

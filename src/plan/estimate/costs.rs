@@ -106,21 +106,20 @@ impl Costs {
         }
     }
 
-    /// On a Zen 5 core of which a bootstrap of degree 63 takes 0.49 s, and 1.5 times as long on a Zen 4 core.
+    /// On a Zen 4 core at 2.6 GHz with AVX-512.
     fn typical_ring(profile: &RingProfile, cores: usize) -> Self {
-        const ZEN4: f64 = 1.5;
         let doublings = ((profile.function_degree + 1) as f64 / 16.0).log2();
         let units = RingUnits {
-            open_seconds: ZEN4 * (0.31 + 0.045 * doublings),
-            open_low_seconds: ZEN4 * (0.19 + 0.025 * doublings),
-            function_seconds: ZEN4 * (0.012 + 0.015 * doublings),
-            close_seconds: ZEN4 * 0.037,
-            product_seconds: ZEN4 * 0.1e-3,
-            accumulate_seconds: ZEN4 * 0.02e-3,
-            switch_seconds: ZEN4 * 0.08e-3,
+            open_seconds: 0.50 + 0.05 * doublings,
+            open_low_seconds: 0.37 + 0.04 * doublings,
+            function_seconds: 0.02 + 0.022 * doublings,
+            close_seconds: 0.06,
+            product_seconds: 0.106e-3,
+            accumulate_seconds: 0.004e-3,
+            switch_seconds: 0.095e-3,
         };
         // Limbs and halves share two cores well, more of them less.
         let parallel = (cores as f64).powf(0.75);
-        Self { cores, units: Units::Ckks(units), key_seconds: 8.0 / parallel, parallel, measured: false }
+        Self { cores, units: Units::Ckks(units), key_seconds: 6.0 / parallel, parallel, measured: false }
     }
 }
