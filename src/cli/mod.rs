@@ -23,13 +23,21 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::he::ring::simd::Isa;
 use args::{Cli, Command};
 use shell::Shell;
+
+/// Exit status of wrong usage.
+const USAGE: u8 = 2;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let shell = Shell::new(cli.color);
+    if let Err(error) = Isa::from_env() {
+        shell.note(&format!("error: {error}"));
+        return ExitCode::from(USAGE);
+    }
     let status = match &cli.command {
         Command::Check(args) => check::run(args, &shell),
         Command::Explain(args) => explain::run(args, &shell),

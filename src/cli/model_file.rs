@@ -30,6 +30,29 @@ struct Parameter<'a> {
     values: &'a [f32],
 }
 
+/// Whether a file can be written there: asked before hours of training, not after.
+///
+/// # Errors
+/// What the operating system says against it.
+pub fn check(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(own) if own.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        Ok(own) if !own.is_file() => return Ok(()),
+        _ => {}
+    }
+    let temporary = hidden(path)?;
+    std::fs::File::create(&temporary)?;
+    std::fs::remove_file(&temporary)
+}
+
+/// A file beside it that listings do not show.
+fn hidden(path: &Path) -> io::Result<std::path::PathBuf> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+    name.push(format!(".{}", std::process::id()));
+    Ok(path.with_file_name(name))
+}
+
 /// Writes a new file first, so that an old one is whole until the new one is.
 pub fn write(path: &Path, training: &Training, outcome: &Outcome, data: &Dataset) -> io::Result<()> {
     let parameters = training
@@ -54,11 +77,7 @@ pub fn write(path: &Path, training: &Training, outcome: &Outcome, data: &Dataset
         // A pipe or a device is written to, never replaced.
         return std::fs::OpenOptions::new().write(true).open(path)?.write_all(&text);
     }
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(hidden);
+    let temporary = hidden(path)?;
     let written = std::fs::File::create(&temporary)
         .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&temporary, path));

@@ -148,18 +148,19 @@ fn show(report: &Report, costs: &Costs) -> String {
     if !report.sites.is_empty() {
         let _ = writeln!(
             out,
-            "\n  {:<30}{:>10}{:>10}{:>14}{:>16}",
-            "look-up", "per step", "range", "input error", "beyond range"
+            "\n  {:<30}{:>10}{:>10}{:>14}{:>12}{:>16}",
+            "look-up", "per step", "range", "input error", "fit error", "beyond range"
         );
     }
     for site in &report.sites {
         let _ = writeln!(
             out,
-            "  {:<30}{:>10}{:>10}{:>13.3}%{:>16}",
+            "  {:<30}{:>10}{:>10}{:>13.3}%{:>11.3}%{:>16}",
             site.name,
             format::count(site.luts as u64),
             format!("±{}", (site.range * 100.0).round() / 100.0),
             100.0 * site.input_error,
+            100.0 * site.fit_error,
             format::probability(site.range_excess_probability)
         );
     }

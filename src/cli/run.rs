@@ -135,23 +135,31 @@ impl Job<'_> {
         }
     }
 
+    /// What is wrong with `--out`.
+    fn unwritable(&self, path: &std::path::Path, error: &std::io::Error) -> Stop {
+        let message = format!("the weights cannot be written to {}: {error}", path.display());
+        let help = "give `--out` a path in a folder that exists and that you may write to";
+        self.report(&[Diagnostic::error("E0617", message).help(help)])
+    }
+
     fn train(&self, task: &TrainTask, training: &Training, data: &Dataset) -> Result<(), Stop> {
         let options = self.options();
+        if let Some(path) = &self.args.out {
+            model_file::check(path).map_err(|error| self.unwritable(path, &error))?;
+        }
         if options.engine != EngineKind::Clear {
             let schedule = self.schedule(&training.schedule)?;
             let steps = Length::of(training, data.train.len, &options).steps;
             let samples = data.train.len.min(steps.saturating_mul(training.batch));
             self.check_memory(&task.model, task.span, schedule, Extent { steps, samples })?;
+            self.warn(schedule, steps)?;
         }
         let outcome = self.watched(&task.model, task.span, |observer| {
             train(training, task.batch.value, data, &options, observer)
         })?;
         if let Some(path) = &self.args.out {
-            model_file::write(path, training, &outcome, data).map_err(|error| {
-                let message = format!("the weights cannot be written to {}: {error}", path.display());
-                let help = "give `--out` a path in a folder that exists and that you may write to";
-                self.report(&[Diagnostic::error("E0617", message).help(help)])
-            })?;
+            model_file::write(path, training, &outcome, data)
+                .map_err(|error| self.unwritable(path, &error))?;
         }
         if outcome.interrupted {
             self.shell.note(&format!("interrupted after {} steps", outcome.done.steps));
@@ -169,6 +177,7 @@ impl Job<'_> {
         if options.engine != EngineKind::Clear {
             let schedule = self.schedule(&evaluation.schedule)?;
             self.check_memory(&evaluation.function, span, schedule, Extent { steps: 1, samples: 1 })?;
+            self.warn(schedule, 1)?;
         }
         let record =
             self.watched(&evaluation.function, span, |observer| evaluate(evaluation, &options, observer))?;
@@ -181,6 +190,14 @@ impl Job<'_> {
     /// The schedule, or why the encrypted engine cannot run the program.
     fn schedule<'s>(&self, schedule: &'s Result<Schedule, Vec<Diagnostic>>) -> Result<&'s Schedule, Stop> {
         schedule.as_ref().map_err(|diagnostics| self.report(diagnostics))
+    }
+
+    /// Says what the plan warns of.
+    fn warn(&self, schedule: &Schedule, steps: usize) -> Result<(), Stop> {
+        let warnings =
+            estimate::warnings(schedule, steps).map_err(|diagnostic| self.report(&[diagnostic]))?;
+        warnings.iter().for_each(|warning| self.shell.note(&format!("warning: {warning}")));
+        Ok(())
     }
 
     /// Refuses what the memory will not hold.

@@ -21,8 +21,8 @@ pub enum Choice {
     Written,
     /// The other one cannot run it.
     Only { other: Family, why: String },
-    /// It takes less time: seconds of a step, of this and of the other; keys and the number of steps count too.
-    Cheaper { chosen: Family, seconds: f64, other: f64 },
+    /// It takes less time: seconds of a step and of all steps with the keys, of this and of the other.
+    Cheaper { chosen: Family, seconds: [f64; 2], other: [f64; 2] },
 }
 
 impl fmt::Display for Choice {
@@ -31,15 +31,15 @@ impl fmt::Display for Choice {
             Self::Wanted => f.write_str("as the command line says"),
             Self::Written => f.write_str("as the program's types say"),
             Self::Only { other, why } => write!(f, "{other} cannot run this program: {why}"),
-            Self::Cheaper { chosen, seconds, other } => {
-                write!(
-                    f,
-                    "{chosen}: {} a step against {} with {}",
-                    short(*seconds),
-                    short(*other),
-                    chosen.other()
-                )
-            }
+            Self::Cheaper { chosen, seconds, other } => write!(
+                f,
+                "{chosen}: {} a step, {} in all with keys; {}: {} and {}",
+                short(seconds[0]),
+                short(seconds[1]),
+                chosen.other(),
+                short(other[0]),
+                short(other[1]),
+            ),
         }
     }
 }
@@ -116,11 +116,11 @@ fn cheaper(first: Candidate, second: Candidate, family: Family, steps: usize) ->
         let schedule = candidate.schedule.as_ref().map_err(Clone::clone)?;
         let costs = Costs::typical(schedule.parameters, 1);
         let step = step_seconds(schedule, &costs)?;
-        Ok::<_, Diagnostic>((step, step * steps as f64 + costs.key_seconds))
+        Ok::<_, Diagnostic>([step, step * steps as f64 + costs.key_seconds])
     };
     match (seconds(&first), seconds(&second)) {
-        (Ok((a, a_all)), Ok((b, b_all))) => {
-            if b_all < a_all {
+        (Ok(a), Ok(b)) => {
+            if b[1] < a[1] {
                 (second, Choice::Cheaper { chosen: family, seconds: b, other: a })
             } else {
                 (first, Choice::Cheaper { chosen: family.other(), seconds: a, other: b })

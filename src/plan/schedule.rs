@@ -58,9 +58,9 @@ pub struct ProductStep {
     pub rms: f64,
     /// Standard deviation of the result's error that comes from its operands, in units of t.
     pub noise: f64,
-    /// The part of it that comes from noise beside the places of values, which CKKS ciphertexts have everywhere; it meets
-    /// every value of the other side.
-    pub cross_noise: f64,
+    /// What noise beside the places of values adds, which CKKS ciphertexts have everywhere and which meets every value of the
+    /// other side: the variance in units squared for each unit squared of the sides' mean squares, and a constant.
+    pub cross_variance: [f64; 3],
 }
 
 impl ProductStep {

@@ -154,7 +154,17 @@ pub fn train(
     let scores = scores(training, data, &params)?;
     let clear = if options.compare && !interrupted {
         observer.phase(Phase::Compare);
-        Some(compare(training, data, &batches, &rows, initial, &length)?)
+        // What was trained is not lost with the comparison.
+        match compare(training, data, &batches, &rows, initial, &length) {
+            Ok(scores) => Some(scores),
+            Err(error) => {
+                let message = format!("the clear engine could not be compared with: {error}");
+                observer.warn(Diagnostic::warning("W0603", message).help(
+                    "scale the features (`scale: standard`), lower the rate, or leave out `--compare`",
+                ));
+                None
+            }
+        }
     } else {
         None
     };

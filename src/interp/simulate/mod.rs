@@ -228,8 +228,13 @@ impl<'a, D: Domain> Simulation<'a, D> {
         let domain = &self.domain;
         let sides = step.sides.map(|side| self.source(side, state));
         let mut out = contract(step, sides, batch, |a, b| domain.multiply(a, b), |a, b| domain.add(a, b));
+        let squares = sides.map(|values| {
+            values.iter().map(|&v| domain.units(v).powi(2)).sum::<f64>() / values.len().max(1) as f64
+        });
+        let [left, right, constant] = step.cross_variance;
+        let cross = (left * squares[0] + right * squares[1] + constant).sqrt();
         for value in &mut out {
-            *value = self.domain.with_noise(*value, step.cross_noise);
+            *value = self.domain.with_noise(*value, cross);
             *value = self.domain.centred(*value);
         }
         out

@@ -189,7 +189,7 @@ impl Builder<'_> {
                     node,
                     format!("the outputs of `{}` do not fit the plaintext modulus", table.name),
                     "this table's outputs, times the scale that its use needs, leave the modulus",
-                    "lower the learning rate, write narrower ranges, or choose `--profile precise`",
+                    "use `--scheme ckks`, write narrower ranges, lower the learning rate, or choose `--profile precise`",
                 ));
             }
         }
@@ -277,11 +277,10 @@ impl Builder<'_> {
             if product.batch_sum {
                 summed *= schedule.batch as f64;
             }
-            let one = (left * right_noise).powi(2)
-                + (right * left_noise).powi(2)
-                + (left_noise * right_noise).powi(2);
-            let matched = summed * one;
-            let all = if self.parameters.is_ckks() {
+            let noises = [right_noise, left_noise, left_noise * right_noise].map(|noise| noise.powi(2));
+            let matched = noises.map(|noise| summed * noise);
+            let mut all = matched;
+            if self.parameters.is_ckks() {
                 // Every coefficient is noisy, and meets every value of the other side's polynomial.
                 let values = product.sides.map(|side| {
                     let layout = schedule.layout(side);
@@ -292,16 +291,13 @@ impl Builder<'_> {
                 } else {
                     1.0
                 };
-                let one = values[0] * (left * right_noise).powi(2)
-                    + values[1] * (right * left_noise).powi(2)
-                    + schedule.degree() as f64 * (left_noise * right_noise).powi(2);
-                polynomials * one
-            } else {
-                matched
-            };
+                let meetings = [values[0], values[1], schedule.degree() as f64];
+                all = [0, 1, 2].map(|k| matched[k].max(polynomials * meetings[k] * noises[k]));
+            }
             let product = &mut schedule.products[index];
-            product.noise = all.max(matched).sqrt();
-            product.cross_noise = (all - matched).max(0.0).sqrt();
+            let squares = [left.powi(2), right.powi(2), 1.0];
+            product.noise = all.iter().zip(squares).map(|(own, square)| own * square).sum::<f64>().sqrt();
+            product.cross_variance = [0, 1, 2].map(|k| all[k] - matched[k]);
         }
         for index in 0..schedule.sites.len() {
             let site = &schedule.sites[index];

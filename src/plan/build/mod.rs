@@ -227,7 +227,7 @@ impl Builder<'_> {
             amplitude,
             rms: self.sizes.product(&self.lowered, &product),
             noise: 0.0,
-            cross_noise: 0.0,
+            cross_variance: [0.0; 3],
         });
         Ok(self.products.len() - 1)
     }

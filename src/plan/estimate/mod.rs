@@ -12,6 +12,7 @@ use crate::he::noise;
 pub use self::costs::{Costs, RingUnits, TfheUnits, Units};
 pub use self::ring::BootstrapReport;
 use super::choice::Choice;
+use super::functions::{RingFunction, ring_functions};
 use super::gather::GatherPlan;
 use super::lower::AtomKind;
 use super::parameters::Parameters;
@@ -26,6 +27,9 @@ pub struct SiteReport {
     pub range: f64,
     /// Standard deviation of the input's error, as a fraction of 2·range.
     pub input_error: f64,
+    /// Standard deviation of the error with which a polynomial stands for its worst function, as a fraction of the largest
+    /// output; 0 where tables are exact.
+    pub fit_error: f64,
     /// Probability that one value lies beyond its range, if values are normal with the nominal size.
     pub range_excess_probability: f64,
 }
@@ -171,10 +175,13 @@ pub fn report(
     choice: &Choice,
 ) -> Result<Report, Diagnostic> {
     let parameters = schedule.parameters;
+    let fits = fit_errors(schedule)?;
     let sites: Vec<SiteReport> = schedule
         .sites
         .iter()
-        .map(|site| SiteReport {
+        .enumerate()
+        .map(|(index, site)| SiteReport {
+            fit_error: fits.get(index).copied().unwrap_or(0.0),
             name: site.tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(" + "),
             luts: site.elements * if site.per_sample { schedule.batch } else { 1 },
             range: site.range,
@@ -222,7 +229,7 @@ pub fn report(
         range_excess_probability: largest(|s| s.range_excess_probability),
         failure_probability: failure_probability(schedule, gather, extent.steps),
         parameters: ParametersReport::of(parameters),
-        warnings: warnings(schedule, extent.steps),
+        warnings: warnings(schedule, extent.steps)?,
         sites,
         operands,
         bootstraps: gather.map_or_else(Vec::new, |gather| ring::bootstraps(schedule, gather)),
@@ -340,15 +347,47 @@ fn failure_probability(schedule: &Schedule, gather: Option<&GatherPlan>, steps: 
     }
 }
 
-/// Where noise is a large part of a value's range.
-fn warnings(schedule: &Schedule, steps: usize) -> Vec<String> {
+/// A polynomial that is farther from its function than this share of the largest output is told of.
+const NOTABLE_FIT_ERROR: f64 = 0.01;
+
+/// By site: how far the polynomial of its worst function is from it.
+fn fit_errors(schedule: &Schedule) -> Result<Vec<f64>, Diagnostic> {
+    if !schedule.parameters.is_ckks() {
+        return Ok(vec![0.0; schedule.sites.len()]);
+    }
+    let worst = |own: &Vec<RingFunction>| own.iter().map(|f| f.fit_error).fold(0.0, f64::max);
+    Ok(ring_functions(schedule)?.iter().map(worst).collect())
+}
+
+/// Where noise is a large part of a value's range, a range too narrow, or a function badly approximated.
+///
+/// # Errors
+/// A table that has no polynomial.
+pub fn warnings(schedule: &Schedule, steps: usize) -> Result<Vec<String>, Diagnostic> {
     let mut warnings = Vec::new();
+    for (site, error) in schedule.sites.iter().zip(fit_errors(schedule)?) {
+        if error > NOTABLE_FIT_ERROR {
+            let names: Vec<&str> = site.tables.iter().map(|t| t.name.as_str()).collect();
+            warnings.push(format!(
+                "`{}` is approximated with an error of {:.0} % of its largest value on ±{}: narrow the range, write a smoother \
+                 function, or use `--scheme tfhe`",
+                names.join(" + "),
+                100.0 * error,
+                site.range
+            ));
+        }
+    }
     for site in &schedule.sites {
         let name = site.tables.first().map_or("table", |t| t.name.as_str());
         if site.input_error > 1.0 / 32.0 {
             warnings.push(format!(
-                "`{name}` reads its input with an error of {:.1} % of its range: narrow the range, or use `--profile precise`",
-                100.0 * site.input_error
+                "`{name}` reads its input with an error of {:.1} % of its range: narrow the range{}",
+                100.0 * site.input_error,
+                if schedule.parameters.is_ckks() {
+                    ""
+                } else {
+                    ", or use `--profile precise` or `--scheme ckks`"
+                }
             ));
         }
         if site.range < site.rms {
@@ -369,5 +408,6 @@ fn warnings(schedule: &Schedule, steps: usize) -> Vec<String> {
             ));
         }
     }
-    warnings
+    warnings.dedup();
+    Ok(warnings)
 }

@@ -68,13 +68,14 @@ impl Isa {
         })
     }
 
-    /// The one that the variable `HESN_ISA` names; the fastest if it is not set.
+    /// The one that the variable `HESN_ISA` names; the fastest if it is not set or empty.
     ///
     /// # Errors
     /// As [`Isa::from_name`].
     pub fn from_env() -> Result<Isa, RingError> {
         match std::env::var_os(VARIABLE) {
             None => Ok(Isa::best()),
+            Some(name) if name.is_empty() => Ok(Isa::best()),
             Some(name) => Isa::from_name(&name.to_string_lossy()),
         }
     }
