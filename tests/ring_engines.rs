@@ -12,6 +12,7 @@ use hesn::he::ckks::params::RING_PROFILES;
 use hesn::interp::ring::{RingBatch, RingServer};
 use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Engine, Trace, Unwatched};
+use hesn::plan::layout::{Layout, support};
 use hesn::plan::parameters::Parameters;
 use hesn::plan::schedule::Schedule;
 use hesn::run::ring_client::RingClient;
@@ -114,5 +115,37 @@ fn twenty_steps_do_not_drift() {
     for ((s, e), w) in simulated[0].iter().zip(&decrypted[0]).zip(&reference) {
         assert!((f64::from(*s) - w).abs() < 0.005, "simulate {s} against float {w}");
         assert!((f64::from(*e) - w).abs() < 0.005, "encrypted {e} against float {w}");
+    }
+}
+
+#[test]
+fn what_a_mask_hides_is_as_noisy_as_predicted() {
+    let relu = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
+    let (g, l) = mlp(lut("relu", relu, ScalarExpr::call(Function::Step, ScalarExpr::Z)));
+    let schedule = schedule_on(PARAMETERS, &g, l, 6, 0.5);
+    let sample = samples(6, 6, 2);
+    let batch =
+        Batch { index: 0, size: 6, features: &sample.features, labels: &sample.labels, arguments: None };
+    let (client, keys) = keys();
+    let encrypted = client.encrypt(&schedule, &batch).unwrap();
+    let mut server = RingServer::new(Arc::clone(keys), &schedule, initial(&schedule)).unwrap();
+    // After the first step the masters are no longer trivial.
+    server.step(&encrypted, &Unwatched).unwrap();
+    let state = server.run(&encrypted, &Unwatched).unwrap();
+    let degree = schedule.degree();
+    let all = Layout { exponents: (0..degree as u32).collect(), sample_stride: 0, samples: 1 };
+    for (i, operand) in schedule.operands.iter().enumerate().filter(|(_, operand)| operand.packed) {
+        let own = client.integers(&schedule, &all, &state.operands[i][..1], 1).unwrap();
+        let used = support(&operand.layout, degree);
+        let rest: Vec<f64> =
+            own.iter().zip(&used).filter(|(_, used)| !**used).map(|(v, _)| *v as f64).collect();
+        let measured = (rest.iter().map(|v| v * v).sum::<f64>() / rest.len() as f64).sqrt();
+        println!("operand {i}: 2^{:.2}, predicted 2^{:.2}", measured.log2(), operand.hidden_noise.log2());
+        // The noise of thousands of coefficients: their mean square varies by a few percent.
+        assert!(
+            measured <= 1.05 * operand.hidden_noise,
+            "operand {i}: {measured}, predicted {}",
+            operand.hidden_noise
+        );
     }
 }

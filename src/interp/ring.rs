@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::he::ckks::params::RINGS;
+use crate::he::ckks::params::{RINGS, RingProfile};
 use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{Half, Mask, Role, ServerKeys, Slots};
 use crate::plan::functions::{RingFunction, ring_functions};
@@ -408,6 +408,7 @@ fn outputs(
 ) -> Done<Vec<Output>> {
     let sites = bootstrap.sites();
     let degree = schedule.degree();
+    let factor_degree = schedule.parameters.ckks().map_or(0, RingProfile::factor_degree);
     // Tables that only multiply others have no outputs.
     let own: Vec<Vec<usize>> = sites
         .iter()
@@ -415,8 +416,10 @@ fn outputs(
         .collect();
     let count = own.iter().map(Vec::len).max().unwrap_or(0);
     let part = |site: usize, table: usize| {
-        // The rounding errors of a mask of few ones add up: where nobody reads, anything may pass, so that they are noise.
-        let passes = |lane: usize| bootstrap.slots[lane % RINGS].is_none() && scattered(lane);
+        // A mask that is folded into a matrix: the rounding errors of few ones add up. Where nobody reads, anything may pass,
+        // so that they are noise.
+        let folded = functions[site][table].output.as_ref().is_some_and(|f| f.degree() > factor_degree);
+        let passes = |lane: usize| folded && bootstrap.slots[lane % RINGS].is_none() && scattered(lane);
         let mut weights: Vec<f64> =
             (0..degree * RINGS).map(|lane| f64::from(u8::from(passes(lane)))).collect();
         for lane in plan.bootstrap_lanes(degree, bootstrap, site) {

@@ -29,6 +29,8 @@ pub struct RingFunction {
     /// Standard deviation of the error that the bootstrap and the way to the operands add to its outputs, beyond that of
     /// what it read, in units.
     pub output_noise: f64,
+    /// Standard deviation of the error of its output ciphertexts where no values stand, in units, before they are routed.
+    pub hidden_noise: f64,
 }
 
 impl RingFunction {
@@ -53,7 +55,8 @@ pub fn ring_functions(schedule: &Schedule) -> Result<Vec<Vec<RingFunction>>, Dia
 }
 
 fn on_row(schedule: &Schedule, profile: &RingProfile) -> Result<Vec<Vec<RingFunction>>, Diagnostic> {
-    let empty = RingFunction { output: None, factor: None, fit_error: 0.0, output_noise: 0.0 };
+    let empty =
+        RingFunction { output: None, factor: None, fit_error: 0.0, output_noise: 0.0, hidden_noise: 0.0 };
     let mut functions: Vec<Vec<RingFunction>> =
         schedule.sites.iter().map(|site| vec![empty.clone(); site.tables.len()]).collect();
     for (site, table) in schedule.sites.iter().filter_map(|site| site.multiplier) {
@@ -73,6 +76,12 @@ fn on_row(schedule: &Schedule, profile: &RingProfile) -> Result<Vec<Vec<RingFunc
             // Without an amplitude nothing but products of slots use it.
             if table.amplitude != 0.0 {
                 add_output(profile, site, table, factor.as_ref(), function)?;
+                let samples = if site.per_sample { schedule.batch } else { 1 };
+                let fill = (samples * site.elements) as f64 / schedule.parameters.lanes() as f64;
+                if let Some(output) = &function.output {
+                    function.hidden_noise =
+                        noise::hidden_error(profile, output.degree(), output.spread(), fill.min(1.0));
+                }
             }
         }
     }

@@ -29,6 +29,8 @@ pub struct Operand {
     pub packed: bool,
     /// Standard deviation of its error, in units of t.
     pub noise: f64,
+    /// The same where no values stand: CKKS ciphertexts are noisy everywhere.
+    pub hidden_noise: f64,
     /// Nominal root mean square of its values.
     pub rms: f64,
 }

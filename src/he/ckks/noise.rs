@@ -20,6 +20,9 @@ const SERIES_GAIN: f64 = 8.0;
 /// the variance in the slots: measured, 5%.
 const OTHER_SOURCES: f64 = 1.1;
 
+/// What the key switches after a mask add to the standard deviation of what it hides: measured, 10%.
+const HIDDEN_MARGIN: f64 = 1.2;
+
 /// The standard deviations of a row's stages at a degree.
 pub(crate) struct Model<'a> {
     profile: &'a RingProfile,
@@ -180,6 +183,18 @@ pub fn output_error(profile: &RingProfile, degree: usize, spread: f64) -> f64 {
 /// The same where nothing is masked.
 pub fn unmasked_output_error(profile: &RingProfile, degree: usize, spread: f64) -> f64 {
     output(profile, degree, spread, false)
+}
+
+/// Standard deviation of the error where a mask hides everything, in units of the output modulus, if it lets a share `fill`
+/// of the values through: what comes after the mask, which is in proportion to the values that are left. A mask that is
+/// folded into a matrix meets all of them.
+pub fn hidden_error(profile: &RingProfile, degree: usize, spread: f64, fill: f64) -> f64 {
+    let folded = degree > profile.factor_degree();
+    let left = if folded { spread } else { spread * fill.sqrt() };
+    let model = Model::new(profile, LOG_DEGREE);
+    // The division that follows the mask.
+    let division = (model.slot_rounding(model.slot_scale()) / 2.0).sqrt();
+    HIDDEN_MARGIN * model.output(division, left, folded) * profile.output_scale()
 }
 
 fn output(profile: &RingProfile, degree: usize, spread: f64, masked: bool) -> f64 {

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
 use crate::graph::NodeId;
+use crate::he::ckks::small::noise::route_units;
 
 use super::super::form::Form;
 use super::super::functions::ring_functions;
+use super::super::gather::GatherPlan;
 use super::super::lower::{AtomKind, Product, Side, SiteInput};
 use super::super::parameters::Parameters;
 use super::super::schedule::{self, Master, Schedule, Source, Table};
@@ -223,31 +225,41 @@ impl Builder<'_> {
     /// Errors of operands on the ring engine: those that the bootstraps of their tables are predicted to have, instead of the
     /// worst of any table.
     pub(super) fn ring_noise(&self, schedule: &mut Schedule) -> Result<(), Diagnostic> {
-        if !self.parameters.is_ckks() {
-            return Ok(());
-        }
+        let Some(profile) = self.parameters.ckks() else { return Ok(()) };
         let functions = ring_functions(schedule)?;
+        let plan = GatherPlan::of(schedule).map_err(|error| {
+            Diagnostic::error("E0502", format!("the values have no way between their places: {error}"))
+                .help("`--scheme tfhe` has no such limit")
+        })?;
         let fresh = self.parameters.fresh_noise_units().powi(2);
-        let noises: Vec<f64> = schedule
+        let noises: Vec<[f64; 2]> = schedule
             .operands
             .iter()
-            .map(|operand| {
-                let looked_up = operand.form.terms.iter().filter_map(|term| {
+            .zip(&plan.operands)
+            .map(|(operand, routes)| {
+                let mut variances = [if operand.fresh { fresh } else { 0.0 }; 2];
+                for term in &operand.form.terms {
                     let (site, table) = match schedule.atoms[term.atom.0 as usize].kind {
                         AtomKind::Lut { site, function } => (site, function),
                         AtomKind::Weight { site, .. } => (site, 0),
-                        _ => return None,
+                        _ => continue,
                     };
                     let multiple =
                         operand.amplitude * term.coefficient / schedule.sites[site].tables[table].amplitude;
-                    Some((multiple * functions[site][table].output_noise).powi(2))
-                });
-                let fresh = if operand.fresh { fresh } else { 0.0 };
-                (looked_up.sum::<f64>() + fresh).sqrt()
+                    let own = &functions[site][table];
+                    variances[0] += (multiple * own.output_noise).powi(2);
+                    variances[1] += (multiple * own.hidden_noise).powi(2);
+                }
+                for route in routes {
+                    let depth = route.route.program.depths().into_iter().max().unwrap_or(0);
+                    let depth = depth + u32::from(route.route.mirrored);
+                    variances[1] += (route.multiple as f64 * route_units(profile, depth)).powi(2);
+                }
+                variances.map(f64::sqrt)
             })
             .collect();
         for (operand, noise) in schedule.operands.iter_mut().zip(noises) {
-            operand.noise = noise;
+            [operand.noise, operand.hidden_noise] = noise;
         }
         Ok(())
     }
@@ -260,15 +272,16 @@ impl Builder<'_> {
             let side = |source: Source| match source {
                 Source::Operand(i) => {
                     let own = &schedule.operands[i];
-                    (own.amplitude * own.rms, own.noise)
+                    (own.amplitude * own.rms, own.noise, own.hidden_noise)
                 }
                 Source::Product(i) => {
                     let own = &schedule.products[i];
-                    (own.amplitude * own.rms, own.noise)
+                    (own.amplitude * own.rms, own.noise, own.noise)
                 }
-                Source::Master(_) => (0.0, 0.0),
+                Source::Master(_) => (0.0, 0.0, 0.0),
             };
-            let [(left, left_noise), (right, right_noise)] = product.sides.map(side);
+            let [(left, left_noise, left_hidden), (right, right_noise, right_hidden)] =
+                product.sides.map(side);
             let contracted = product
                 .sizes
                 .iter()
@@ -279,7 +292,7 @@ impl Builder<'_> {
             }
             let noises = [right_noise, left_noise, left_noise * right_noise].map(|noise| noise.powi(2));
             let matched = noises.map(|noise| summed * noise);
-            let mut all = matched;
+            let mut hidden = [0.0; 3];
             if self.parameters.is_ckks() {
                 // Every coefficient is noisy, and meets every value of the other side's polynomial.
                 let values = product.sides.map(|side| {
@@ -292,12 +305,15 @@ impl Builder<'_> {
                     1.0
                 };
                 let meetings = [values[0], values[1], schedule.degree() as f64];
-                all = [0, 1, 2].map(|k| matched[k].max(polynomials * meetings[k] * noises[k]));
+                let noises =
+                    [right_hidden, left_hidden, left_hidden * right_hidden].map(|noise| noise.powi(2));
+                hidden = [0, 1, 2].map(|k| (polynomials * meetings[k] - summed).max(0.0) * noises[k]);
             }
             let product = &mut schedule.products[index];
             let squares = [left.powi(2), right.powi(2), 1.0];
-            product.noise = all.iter().zip(squares).map(|(own, square)| own * square).sum::<f64>().sqrt();
-            product.cross_variance = [0, 1, 2].map(|k| all[k] - matched[k]);
+            let sum = |k: usize| (matched[k] + hidden[k]) * squares[k];
+            product.noise = (0..3).map(sum).sum::<f64>().sqrt();
+            product.cross_variance = hidden;
         }
         for index in 0..schedule.sites.len() {
             let site = &schedule.sites[index];

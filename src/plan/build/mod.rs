@@ -270,6 +270,7 @@ impl Builder<'_> {
             fresh: kinds.iter().any(|&kind| self.parameters.is_fresh(kind)),
             packed: kinds.iter().any(|&kind| !self.parameters.is_fresh(kind)),
             noise: self.leaf_noise(form, 1.0),
+            hidden_noise: 0.0,
             rms: self.sizes.form(&self.lowered, form),
             form: form.clone(),
         });
@@ -449,9 +450,9 @@ impl Builder<'_> {
             label_amplitude: 0.0,
         };
         self.table_amplitudes(&mut schedule)?;
+        schedule.stages = stages(&schedule);
         self.ring_noise(&mut schedule)?;
         self.predict_noise(&mut schedule);
-        schedule.stages = stages(&schedule);
         Ok(schedule)
     }
 }
