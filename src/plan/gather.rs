@@ -462,10 +462,10 @@ mod tests {
             .find_map(|(index, site)| Some((index, site.multiplier?.0)))
             .expect("a masked gradient");
         assert_eq!(plan.sites[site].lanes, plan.sites[saved].lanes);
-        let of = |site: usize| -> Vec<(bool, Vec<Option<(usize, bool)>>)> {
+        let of = |site: usize| -> Vec<[Option<Slot>; RINGS]> {
             let own = plan.bootstraps().filter(|own| own.sites().contains(&site));
-            let slot = |slot: &Option<Slot>| slot.filter(|s| s.site == site).map(|s| (s.ring, s.upper));
-            own.map(|own| (own.low, own.slots.iter().map(slot).collect())).collect()
+            let slot = |slot: Option<Slot>| slot.filter(|s| s.site == site).map(|s| Slot { site: 0, ..s });
+            own.map(|own| own.slots.map(slot)).collect()
         };
         assert!(of(saved).len() > 1, "more than one bootstrap");
         assert_eq!(of(site), of(saved));
