@@ -9,11 +9,10 @@ use hesn::graph::{Binary, Function, Graph, Init, Origin, ParamInfo, ScalarExpr};
 use hesn::he::params;
 use hesn::interp::encrypted::Server;
 use hesn::interp::simulate::SimulateEngine;
-use hesn::interp::{Batch, Engine, Trace, Unwatched};
+use hesn::interp::{Batch, Engine, Unwatched};
 use hesn::plan::parameters::Parameters;
-use hesn::plan::schedule::Schedule;
+use hesn::plan::schedule::{Schedule, Source};
 use hesn::run::client::Client;
-use rand::{Rng, SeedableRng};
 
 fn profile(name: &str) -> Parameters {
     Parameters::Tfhe(params::profile(name).unwrap())
@@ -21,48 +20,22 @@ fn profile(name: &str) -> Parameters {
 
 #[test]
 fn logistic_regression_learns_encrypted_as_simulated() {
-    let o = Origin::default();
-    let mut g = Graph::default();
-    let x = g.input(&[5], &o).unwrap();
-    let z = dense(&mut g, x, 5, 1, Init::Constant(0.0));
-    let y = g.label(&[1], &o).unwrap();
-    let l = loss(&mut g, z, y);
-    let batch = 24;
-    let schedule = schedule_on(profile("standard"), &g, l, batch, 0.5);
+    let mut model = Logistic::new(24);
+    let schedule = schedule_on(profile("standard"), &model.graph, model.loss, 24, 0.5);
     assert_eq!(schedule.luts(), 24 + 6);
-
-    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(3);
-    let features: Vec<f32> = (0..batch * 5).map(|_| rng.random_range(-1.5..1.5)).collect();
-    let labels: Vec<f32> =
-        features.chunks(5).map(|r| f32::from(r[0] - 0.5 * r[1] + 0.2 * r[4] > 0.1)).collect();
-    let batch = Batch { index: 0, size: batch, features: &features, labels: &labels, arguments: None };
-
     let initial = vec![vec![0.0; 6]];
     let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1).unwrap();
     let client = Client::new(schedule.parameters.tfhe().unwrap()).unwrap();
     let keys = client.server_keys(&schedule, &|_, _| ()).unwrap();
-    let encrypted = client.encrypt(&schedule, &batch).unwrap();
-    let mut server = Server::new(keys, &schedule, initial.clone()).unwrap();
-
-    let mut reference = vec![0f64; 6];
+    let encrypted = client.encrypt(&schedule, &model.batch()).unwrap();
+    let mut server = Server::new(keys, &schedule, initial).unwrap();
     for _ in 0..6 {
-        simulate.step(&batch, &Unwatched).unwrap();
+        simulate.step(&model.batch(), &Unwatched).unwrap();
         server.step(&encrypted, &Unwatched).unwrap();
-        let mut gradient = vec![0f64; 6];
-        for (row, y) in features.chunks(5).zip(&labels) {
-            let z: f64 = row.iter().zip(&reference).map(|(x, w)| *x as f64 * w).sum::<f64>() + reference[5];
-            let delta = 1.0 / (1.0 + (-z).exp()) - *y as f64 + z / 128.0;
-            row.iter().chain(&[1.0]).zip(&mut gradient).for_each(|(x, g)| *g += *x as f64 * delta);
-        }
-        reference.iter_mut().zip(&gradient).for_each(|(w, g)| *w -= 0.5 / 24.0 * g);
+        model.step();
     }
-    let simulated = simulate.parameters().unwrap();
     let decrypted = client.weights(&schedule, server.masters(), server.initial()).unwrap();
-    println!("float {reference:.3?}\nsimulate {simulated:.3?}\nencrypted {decrypted:.3?}");
-    for ((s, e), w) in simulated[0].iter().zip(&decrypted[0]).zip(&reference) {
-        assert!((f64::from(*s) - w).abs() < 0.03, "simulate {s} against float {w}");
-        assert!((f64::from(*e) - w).abs() < 0.03, "encrypted {e} against float {w}");
-    }
+    model.assert_near(&simulate.parameters().unwrap()[0], &decrypted[0], 0.03);
 }
 
 /// Runs one step on both engines and compares every operand and every product, integer by integer.
@@ -72,16 +45,17 @@ fn encrypted_computes_what_simulate_predicts(schedule: &Schedule, batch: &Batch<
     let encrypted = client.encrypt(schedule, batch).unwrap();
     let server = Server::new(keys, schedule, initial.clone()).unwrap();
     let state = server.run(&encrypted, &Unwatched).unwrap();
-    let mut trace = Trace { operands: Vec::new(), products: Vec::new() };
-    for (operand, ciphertexts) in schedule.operands.iter().zip(&state.operands) {
-        let samples = if operand.per_sample { batch.size } else { 1 };
-        trace.operands.push(client.integers(schedule, &operand.layout, ciphertexts, samples).unwrap());
-    }
     for (product, ciphertexts) in schedule.products.iter().zip(&state.products) {
         assert!(ciphertexts.iter().all(|c| c.level() == product.level), "switched down");
-        let samples = if product.per_sample() { batch.size } else { 1 };
-        trace.products.push(client.integers(schedule, &product.layout, ciphertexts, samples).unwrap());
     }
+    let trace = traced(schedule, batch, |source, layout, samples| {
+        let ciphertexts = match source {
+            Source::Operand(i) => &state.operands[i],
+            Source::Product(i) => &state.products[i],
+            Source::Master(_) => unreachable!("no part of a trace"),
+        };
+        client.integers(schedule, layout, ciphertexts, samples).unwrap()
+    });
     encrypted_is_as_simulated(schedule, batch, &initial, &trace);
 }
 

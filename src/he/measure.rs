@@ -50,7 +50,11 @@ pub struct UnitCosts {
 }
 
 /// The least seconds of some runs of `f`, each of `count` repetitions, per repetition.
-fn least<T>(runs: usize, count: usize, mut f: impl FnMut() -> Result<T, HeError>) -> Result<f64, HeError> {
+pub(super) fn least<T>(
+    runs: usize,
+    count: usize,
+    mut f: impl FnMut() -> Result<T, HeError>,
+) -> Result<f64, HeError> {
     let mut best = f64::INFINITY;
     for _ in 0..runs {
         let start = Instant::now();

@@ -4,7 +4,7 @@ use crate::graph::elements;
 use crate::plan::layout::Layout;
 use crate::plan::lower::AtomKind;
 use crate::plan::parameters::Parameters;
-use crate::plan::schedule::{Operand, Schedule};
+use crate::plan::schedule::{Master, Operand, Output, Read, Schedule};
 
 use super::{Batch, mapped};
 
@@ -93,6 +93,30 @@ pub fn read_back(degree: usize, layout: &Layout, polynomials: &[Vec<i64>], sampl
         }
     }
     out
+}
+
+/// The weights of a master: the public initial ones and what its integers have learned.
+pub fn weights(master: &Master, learned: &[i64], initial: &[f32]) -> Vec<f32> {
+    learned.iter().zip(initial).map(|(&v, &w)| (v as f64 / master.amplitude) as f32 + w).collect()
+}
+
+/// The value of an output whose reads hold these integers.
+pub fn output<E>(
+    schedule: &Schedule,
+    output: &Output,
+    mut integers: impl FnMut(&Read) -> Result<Vec<i64>, E>,
+) -> Result<Vec<f32>, E> {
+    let mut sums = vec![0i64; elements(&output.shape)];
+    for read in &output.reads {
+        let values = integers(read)?;
+        for (element, sum) in sums.iter_mut().enumerate() {
+            if let Some(index) = mapped(&read.map, element) {
+                *sum = centred(schedule, *sum + values[index]);
+            }
+        }
+    }
+    let value = |(i, &v): (usize, &i64)| (v as f64 / output.amplitude + output.constant.get(i)) as f32;
+    Ok(sums.iter().enumerate().map(value).collect())
 }
 
 /// Fractions of the torus of a batch's labels, sample after sample, at the schedule's amplitude; none where they are part

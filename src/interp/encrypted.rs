@@ -298,13 +298,10 @@ impl<'a> Server<'a> {
             let units = operand.amplitude * term.coefficient;
             let (lwe, base) = match atom.kind {
                 AtomKind::Label(_) => (state.labels.get(at), schedule.label_amplitude),
-                AtomKind::Lut { site, function } => {
+                kind => {
+                    let Some((site, function)) = kind.table() else { continue };
                     (state.looked_up[site][function].get(at), schedule.sites[site].tables[function].amplitude)
                 }
-                AtomKind::Weight { site, .. } => {
-                    (state.looked_up[site][0].get(at), schedule.sites[site].tables[0].amplitude)
-                }
-                AtomKind::Fresh(_) | AtomKind::Product(_) => continue,
             };
             let lwe = lwe.ok_or_else(|| EngineError::Failed("a batch lacks labels or look-ups".into()))?;
             let factor = (units / base).round() as i64;
@@ -340,7 +337,7 @@ impl<'a> Server<'a> {
                 if !operand.packed {
                     continue;
                 }
-                let (samples, held) = rows(operand, batch.size);
+                let (samples, held) = operand.rows(batch.size);
                 for first in (0..samples).step_by(held) {
                     let mut entries = Vec::new();
                     for sample in first..samples.min(first + held) {
@@ -371,7 +368,7 @@ impl<'a> Server<'a> {
                 if slices.is_empty() { Vec::new() } else { self.keys.pack_many(&slices, level)? }.into_iter();
             for &index in &own {
                 let operand = &schedule.operands[index];
-                let (samples, held) = rows(operand, batch.size);
+                let (samples, held) = operand.rows(batch.size);
                 let count = samples.div_ceil(held);
                 let mut ciphertexts: Vec<Ciphertext> = Vec::with_capacity(count);
                 for polynomial in 0..count {
@@ -452,11 +449,6 @@ impl<'a> Server<'a> {
         }
         Ok(pairs.par_iter().map(|&pair| self.keys.product_sum(&[pair])).collect::<Result<_, _>>()?)
     }
-}
-
-/// Samples of an operand in a batch, and how many of them one polynomial holds.
-fn rows(operand: &Operand, batch: usize) -> (usize, usize) {
-    if operand.per_sample { (batch, operand.layout.samples) } else { (1, 1) }
 }
 
 fn table(schedule: &Schedule, profile: &'static Profile, site: &SiteStep) -> Done<LutTable> {

@@ -11,7 +11,7 @@ use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{Half, Mask, Role, ServerKeys, Slots};
 use crate::plan::functions::{RingFunction, ring_functions};
 use crate::plan::gather::{Bootstrap, GatherPlan, Mirrored};
-use crate::plan::schedule::{Operand, ProductStep, Read, Schedule, Source, Stage};
+use crate::plan::schedule::{ProductStep, Read, Schedule, Source, Stage};
 
 use super::{EngineError, Watch, encode};
 
@@ -323,7 +323,7 @@ impl<'a> RingServer<'a> {
     fn operand(&self, index: usize, state: &RingState, batch: &RingBatch) -> Done<Vec<SmallCiphertext>> {
         let schedule = self.schedule;
         let operand = &schedule.operands[index];
-        let (samples, held) = rows(operand, batch.size);
+        let (samples, held) = operand.rows(batch.size);
         let mut sums: Vec<Option<SmallCiphertext>> = vec![None; samples.div_ceil(held)];
         for term in &self.plan.operands[index] {
             let sources = &state.looked_up[term.site][term.table];
@@ -392,11 +392,6 @@ fn scattered(x: usize) -> bool {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     (x ^ (x >> 31)) & 1 == 1
-}
-
-/// Samples of an operand in a batch, and how many of them one polynomial holds.
-fn rows(operand: &Operand, batch: usize) -> (usize, usize) {
-    if operand.per_sample { (batch, operand.layout.samples) } else { (1, 1) }
 }
 
 /// Output ciphertexts of a bootstrap: the k-th tables of all its sites share one, each on the lanes of its site.

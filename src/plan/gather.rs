@@ -7,7 +7,6 @@
 use crate::graph::{NONE, elements};
 use crate::he::ckks::params::RINGS;
 
-use super::lower::AtomKind;
 use super::route::{RouteError, Target, Wanted, route};
 use super::schedule::{Operand, Read, Schedule, SiteStep, Stage};
 use crate::he::ckks::small::program::Program;
@@ -190,17 +189,12 @@ impl GatherPlan {
     /// The terms of an operand that are looked up.
     fn operand(&self, schedule: &Schedule, operand: &Operand) -> Result<Vec<TermRoute>, RouteError> {
         let degree = schedule.degree();
-        let samples = if operand.per_sample { schedule.batch } else { 1 };
-        let held = operand.layout.samples;
+        let (samples, held) = operand.rows(schedule.batch);
         let polynomials = samples.div_ceil(held);
         let mut out = Vec::new();
         for term in &operand.form.terms {
             let atom = &schedule.atoms[term.atom.0 as usize];
-            let (site, table) = match atom.kind {
-                AtomKind::Lut { site, function } => (site, function),
-                AtomKind::Weight { site, .. } => (site, 0),
-                _ => continue,
-            };
+            let Some((site, table)) = atom.kind.table() else { continue };
             let base = schedule.sites[site].tables[table].amplitude;
             let lanes = &self.sites[site];
             let size = elements(&atom.shape);

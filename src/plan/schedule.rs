@@ -35,6 +35,13 @@ pub struct Operand {
     pub rms: f64,
 }
 
+impl Operand {
+    /// Its samples in a batch of this size, and how many of them one polynomial holds.
+    pub fn rows(&self, batch: usize) -> (usize, usize) {
+        if self.per_sample { (batch, self.layout.samples) } else { (1, 1) }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     Operand(usize),

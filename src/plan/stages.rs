@@ -1,6 +1,5 @@
 //! The order of a step: everything that is ready is done before the next batch of look-ups.
 
-use super::lower::AtomKind;
 use super::schedule::{Schedule, Source, Stage};
 
 /// Everything that is ready is done before the next batch of look-ups, so that batches are as large as can be.
@@ -14,10 +13,8 @@ pub fn stages(schedule: &Schedule) -> Vec<Stage> {
             .filter(|&i| !done_operands[i])
             .filter(|&i| {
                 schedule.operands[i].form.terms.iter().all(|term| {
-                    match schedule.atoms[term.atom.0 as usize].kind {
-                        AtomKind::Lut { site, .. } | AtomKind::Weight { site, .. } => done_sites[site],
-                        _ => true,
-                    }
+                    let table = schedule.atoms[term.atom.0 as usize].kind.table();
+                    table.is_none_or(|(site, _)| done_sites[site])
                 })
             })
             .collect();

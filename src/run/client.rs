@@ -73,13 +73,8 @@ impl Client {
             .zip(masters)
             .zip(initial)
             .map(|((plan, master), initial)| {
-                let polynomial = self.key.decrypt(master)?;
-                let values = encode::read_back(schedule.degree(), &plan.layout, &[polynomial], 1);
-                Ok(values
-                    .iter()
-                    .zip(initial)
-                    .map(|(&v, &w)| (v as f64 / plan.amplitude) as f32 + w)
-                    .collect())
+                let learned = self.integers(schedule, &plan.layout, std::slice::from_ref(master), 1)?;
+                Ok(encode::weights(plan, &learned, initial))
             })
             .collect()
     }
@@ -107,24 +102,10 @@ impl Client {
         server: &Server<'_>,
         state: &State,
     ) -> Result<Vec<f32>, EngineError> {
-        let mut sums = vec![0i64; crate::graph::elements(&output.shape)];
-        for read in &output.reads {
+        encode::output(schedule, output, |read| {
             let ciphertext = server.gathered(read, state, 0)?;
-            let values = self.integers(schedule, &read.layout, &[ciphertext], 1)?;
-            for (sum, &index) in sums.iter_mut().zip(read.map.iter()) {
-                if index != crate::graph::NONE {
-                    *sum += values[index as usize];
-                }
-            }
-        }
-        Ok(sums
-            .iter()
-            .enumerate()
-            .map(|(i, &v)| {
-                let integer = encode::centred(schedule, v) as f64;
-                (integer / output.amplitude + output.constant.get(i)) as f32
-            })
-            .collect())
+            Ok(self.integers(schedule, &read.layout, &[ciphertext], 1)?)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::he::ckks::{ClientKey, ServerKeys};
 use crate::interp::ring::{RingBatch, RingServer};
 use crate::interp::{Batch, EngineError, Watch, encode};
 use crate::plan::layout::Layout;
-use crate::plan::schedule::{Output, Schedule};
+use crate::plan::schedule::Schedule;
 
 use super::events::{Observer, Phase, Progress};
 use super::roles::Roles;
@@ -44,26 +44,6 @@ impl RingClient {
             .map(|ciphertext| Ok(self.key.decrypt(ciphertext)?.to_vec()))
             .collect::<Result<_, HeError>>()?;
         Ok(encode::read_back(schedule.degree(), layout, &polynomials, samples))
-    }
-
-    /// The value of an output of a program that is evaluated once.
-    fn output(
-        &self,
-        schedule: &Schedule,
-        output: &Output,
-        read: impl Fn(&crate::plan::schedule::Read) -> Result<Vec<SmallCiphertext>, EngineError>,
-    ) -> Result<Vec<f32>, EngineError> {
-        let mut sums = vec![0i64; crate::graph::elements(&output.shape)];
-        for own in &output.reads {
-            let values = self.integers(schedule, &own.layout, &read(own)?, 1)?;
-            for (sum, &index) in sums.iter_mut().zip(own.map.iter()) {
-                if index != crate::graph::NONE {
-                    *sum = encode::centred(schedule, *sum + values[index as usize]);
-                }
-            }
-        }
-        let value = |(i, &v): (usize, &i64)| (v as f64 / output.amplitude + output.constant.get(i)) as f32;
-        Ok(sums.iter().enumerate().map(value).collect())
     }
 }
 
@@ -125,9 +105,8 @@ impl Roles for RingClient {
             .zip(server.masters())
             .zip(server.initial())
             .map(|((plan, master), initial)| {
-                let values = self.integers(schedule, &plan.layout, std::slice::from_ref(master), 1)?;
-                let weight = |(&v, &w): (&i64, &f32)| (v as f64 / plan.amplitude) as f32 + w;
-                Ok(values.iter().zip(initial).map(weight).collect())
+                let learned = self.integers(schedule, &plan.layout, std::slice::from_ref(master), 1)?;
+                Ok(encode::weights(plan, &learned, initial))
             })
             .collect()
     }
@@ -141,7 +120,9 @@ impl Roles for RingClient {
     ) -> Result<Vec<f32>, EngineError> {
         let state = server.run(batch, watch)?;
         match schedule.outputs.first() {
-            Some(output) => self.output(schedule, output, |read| server.gathered(read, &state)),
+            Some(output) => encode::output(schedule, output, |read| {
+                Ok(self.integers(schedule, &read.layout, &server.gathered(read, &state)?, 1)?)
+            }),
             None => Ok(Vec::new()),
         }
     }

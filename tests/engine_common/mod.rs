@@ -5,9 +5,10 @@ use hesn::diagnostics::{FileId, Span};
 use hesn::graph::{Function, Graph, Init, NodeId, Origin, ParamId, ParamInfo, ScalarExpr, ScalarFn};
 use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Trace};
+use hesn::plan::layout::Layout;
 use hesn::plan::lower::{Lowering, RangeOf, Target};
 use hesn::plan::parameters::Parameters;
-use hesn::plan::schedule::Schedule;
+use hesn::plan::schedule::{Schedule, Source};
 use hesn::plan::{Nominal, Purpose, build};
 use rand::{Rng, SeedableRng};
 
@@ -144,5 +145,75 @@ pub fn encrypted_is_as_simulated(
     for (i, product) in schedule.products.iter().enumerate() {
         let runs = traces.iter().map(|trace| &*trace.products[i]).collect();
         check(format!("product {i}"), &encrypted.products[i], runs, product.noise.max(1.0));
+    }
+}
+
+/// Every operand and product of a step on ciphertexts: `integers` decrypts the places of a layout for so many samples.
+pub fn traced(
+    schedule: &Schedule,
+    batch: &Batch<'_>,
+    integers: impl Fn(Source, &Layout, usize) -> Vec<i64>,
+) -> Trace {
+    let samples = |per_sample: bool| if per_sample { batch.size } else { 1 };
+    let operands = schedule.operands.iter().enumerate();
+    let products = schedule.products.iter().enumerate();
+    Trace {
+        operands: operands
+            .map(|(i, own)| integers(Source::Operand(i), &own.layout, samples(own.per_sample)))
+            .collect(),
+        products: products
+            .map(|(i, own)| integers(Source::Product(i), &own.layout, samples(own.per_sample())))
+            .collect(),
+    }
+}
+
+/// A linear model of five inputs: its loss, samples that it can tell apart, and its training in floating point.
+pub struct Logistic {
+    pub graph: Graph,
+    pub loss: NodeId,
+    pub sample: Sample,
+    pub weights: Vec<f64>,
+}
+
+impl Logistic {
+    pub fn new(size: usize) -> Self {
+        let o = Origin::default();
+        let mut graph = Graph::default();
+        let x = graph.input(&[5], &o).unwrap();
+        let z = dense(&mut graph, x, 5, 1, Init::Constant(0.0));
+        let y = graph.label(&[1], &o).unwrap();
+        let loss = loss(&mut graph, z, y);
+        let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(3);
+        let features: Vec<f32> = (0..size * 5).map(|_| rng.random_range(-1.5..1.5)).collect();
+        let labels = features.chunks(5).map(|r| f32::from(r[0] - 0.5 * r[1] + 0.2 * r[4] > 0.1)).collect();
+        Self { graph, loss, sample: Sample { features, labels }, weights: vec![0.0; 6] }
+    }
+
+    pub fn batch(&self) -> Batch<'_> {
+        let Sample { features, labels } = &self.sample;
+        Batch { index: 0, size: labels.len(), features, labels, arguments: None }
+    }
+
+    /// One step at rate 1/2.
+    pub fn step(&mut self) {
+        let Sample { features, labels } = &self.sample;
+        let reference = &mut self.weights;
+        let mut gradient = vec![0f64; 6];
+        for (row, y) in features.chunks(5).zip(labels) {
+            let z: f64 = row.iter().zip(&*reference).map(|(x, w)| *x as f64 * w).sum::<f64>() + reference[5];
+            let delta = 1.0 / (1.0 + (-z).exp()) - *y as f64 + z / 128.0;
+            row.iter().chain(&[1.0]).zip(&mut gradient).for_each(|(x, g)| *g += *x as f64 * delta);
+        }
+        reference.iter_mut().zip(&gradient).for_each(|(w, g)| *w -= 0.5 / labels.len() as f64 * g);
+    }
+
+    /// That simulated and decrypted weights are as near to those in floating point.
+    pub fn assert_near(&self, simulated: &[f32], decrypted: &[f32], distance: f64) {
+        let reference = &self.weights;
+        println!("float {reference:.4?}\nsimulate {simulated:.4?}\nencrypted {decrypted:.4?}");
+        for ((s, e), w) in simulated.iter().zip(decrypted).zip(reference) {
+            assert!((f64::from(*s) - w).abs() < distance, "simulate {s} against float {w}");
+            assert!((f64::from(*e) - w).abs() < distance, "encrypted {e} against float {w}");
+        }
     }
 }

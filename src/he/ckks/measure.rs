@@ -9,6 +9,7 @@ use super::server_keys::ServerKeys;
 use super::small::SmallCiphertext;
 use super::stages::Role;
 use crate::he::error::{HeError, library};
+use crate::he::measure::least;
 use crate::he::ring::{buffer::Buffer, context::RnsContext};
 use serde::Serialize;
 use std::time::Instant;
@@ -50,18 +51,6 @@ pub struct RingUnitCosts {
     pub key_bytes: usize,
     /// Evaluation keys as sent.
     pub key_wire_bytes: usize,
-}
-
-fn least<T>(runs: usize, count: usize, mut f: impl FnMut() -> Result<T, HeError>) -> Result<f64, HeError> {
-    let mut best = f64::INFINITY;
-    for _ in 0..runs {
-        let start = Instant::now();
-        for _ in 0..count {
-            std::hint::black_box(f()?);
-        }
-        best = best.min(start.elapsed().as_secs_f64() / count as f64);
-    }
-    Ok(best)
 }
 
 fn function(f: &dyn Fn(f64) -> f64, degree: usize) -> Result<TrigPolynomial, HeError> {

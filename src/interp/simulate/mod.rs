@@ -205,15 +205,12 @@ impl<'a, D: Domain> Simulation<'a, D> {
                                 packed += value + factor * self.domain.label_noise();
                             }
                         }
-                        AtomKind::Lut { site, function } => {
-                            let base = schedule.sites[site].tables[function].amplitude;
-                            packed += units / base * state.tables[site][function][at];
+                        kind => {
+                            if let Some((site, function)) = kind.table() {
+                                let base = schedule.sites[site].tables[function].amplitude;
+                                packed += units / base * state.tables[site][function][at];
+                            }
                         }
-                        AtomKind::Weight { site, .. } => {
-                            let base = schedule.sites[site].tables[0].amplitude;
-                            packed += units / base * state.tables[site][0][at];
-                        }
-                        AtomKind::Product(_) => {}
                     }
                 }
                 let (fresh, packed) = (own.fresh.then_some(fresh), own.packed.then_some(packed));

@@ -89,16 +89,11 @@ impl Builder<'_> {
         if !self.parameters.is_ckks() {
             return f64::INFINITY;
         }
-        let table = |kind: AtomKind| match kind {
-            AtomKind::Lut { site, function } => Some((site, function)),
-            AtomKind::Weight { site, .. } => Some((site, 0)),
-            AtomKind::Fresh(_) | AtomKind::Label(_) | AtomKind::Product(_) => None,
-        };
         let largest = form
             .terms
             .iter()
             .filter_map(|term| {
-                let table = table(self.lowered.atoms[term.atom.0 as usize].kind)?;
+                let table = self.lowered.atoms[term.atom.0 as usize].kind.table()?;
                 Some(self.largest.get(&table)? * term.coefficient.abs())
             })
             .fold(0.0, f64::max);
@@ -145,17 +140,11 @@ impl Builder<'_> {
             })
             .collect();
         for &(_, kind, amplitude) in &uses {
-            match kind {
-                AtomKind::Label(_) => label = Some(label.map_or(amplitude, |own| own.min(amplitude))),
-                AtomKind::Lut { site, function } => {
-                    let slot = tables.entry((site, function)).or_insert(amplitude);
-                    *slot = slot.min(amplitude);
-                }
-                AtomKind::Weight { site, .. } => {
-                    let slot = tables.entry((site, 0)).or_insert(amplitude);
-                    *slot = slot.min(amplitude);
-                }
-                AtomKind::Fresh(_) | AtomKind::Product(_) => {}
+            if let AtomKind::Label(_) = kind {
+                label = Some(label.map_or(amplitude, |own| own.min(amplitude)));
+            } else if let Some(table) = kind.table() {
+                let slot = tables.entry(table).or_insert(amplitude);
+                *slot = slot.min(amplitude);
             }
         }
         for (&table, amplitude) in &mut tables {
@@ -163,9 +152,7 @@ impl Builder<'_> {
         }
         let base = |kind: AtomKind| match kind {
             AtomKind::Label(_) => label,
-            AtomKind::Lut { site, function } => tables.get(&(site, function)).copied(),
-            AtomKind::Weight { site, .. } => tables.get(&(site, 0)).copied(),
-            AtomKind::Fresh(_) | AtomKind::Product(_) => None,
+            kind => tables.get(&kind.table()?).copied(),
         };
         for &(node, kind, amplitude) in &uses {
             let Some(base) = base(kind) else { continue };
@@ -239,11 +226,8 @@ impl Builder<'_> {
             .map(|(operand, routes)| {
                 let mut variances = [if operand.fresh { fresh } else { 0.0 }; 2];
                 for term in &operand.form.terms {
-                    let (site, table) = match schedule.atoms[term.atom.0 as usize].kind {
-                        AtomKind::Lut { site, function } => (site, function),
-                        AtomKind::Weight { site, .. } => (site, 0),
-                        _ => continue,
-                    };
+                    let kind = schedule.atoms[term.atom.0 as usize].kind;
+                    let Some((site, table)) = kind.table() else { continue };
                     let multiple =
                         operand.amplitude * term.coefficient / schedule.sites[site].tables[table].amplitude;
                     let own = &functions[site][table];

@@ -33,6 +33,17 @@ pub enum AtomKind {
     Product(usize),
 }
 
+impl AtomKind {
+    /// The site and the function whose outputs the elements are, if a table gives them.
+    pub fn table(self) -> Option<(usize, usize)> {
+        match self {
+            Self::Lut { site, function } => Some((site, function)),
+            Self::Weight { site, .. } => Some((site, 0)),
+            Self::Fresh(_) | Self::Label(_) | Self::Product(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Atom {
     pub kind: AtomKind,
