@@ -23,7 +23,7 @@ mod value;
 use crate::diagnostics::{Diagnostic, FileId, Severity, Sources};
 use crate::parser;
 
-pub use data_spec::{DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned};
+pub use data_spec::{DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned, Subset};
 pub use primitives::{INITS, Primitive};
 pub use program::*;
 
