@@ -16,6 +16,7 @@ mod scale;
 mod split;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ pub use problem::{nearest_file, thousands};
 pub use scale::{Scaler, TargetScale};
 
 use crate::diagnostics::Diagnostic;
-use crate::typeck::data_spec::{DataCatalog, DataFormat, DataSpec, Scale, Schema};
+use crate::typeck::data_spec::{DataCatalog, DataFormat, DataSpec, Scale, Schema, Spanned, Weights};
 use problem::Problem;
 
 /// Numbers that a data set may have in memory: 2 GiB of f32.
@@ -203,5 +204,9 @@ impl Loader {
 impl DataCatalog for Loader {
     fn schema(&self, spec: &DataSpec) -> Option<Result<Schema, Vec<Diagnostic>>> {
         Some(self.dataset(spec).map(|data| data.schema(spec)).map_err(|diagnostic| vec![diagnostic]))
+    }
+
+    fn weights(&self, path: &Spanned<String>) -> Option<Result<Weights, Vec<Diagnostic>>> {
+        Some(weights::read(&self.folder.join(&path.value), path).map_err(|diagnostic| vec![diagnostic]))
     }
 }
