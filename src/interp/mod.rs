@@ -7,7 +7,7 @@ pub mod clear;
 pub mod encode;
 #[cfg(feature = "server")]
 pub mod encrypted;
-mod gemm;
+mod numeric;
 #[cfg(feature = "server")]
 pub mod ring;
 pub mod simulate;
