@@ -211,14 +211,13 @@ fn schedule(
     let Some(deepest) = deepest.map(Target::of) else {
         return Err(Diagnostic::error("E0502", "no parameters are left to choose from"));
     };
-    // The depth picks the ring, and the ring says which products must be cut.
-    let uncut = Target { degree: usize::MAX, ..deepest };
-    let needed = depth(&Lowering::run(graph, outputs, ranges, uncut)?);
+    // The depth picks the ring.
+    let lowered = Lowering::run(graph, outputs, ranges, deepest)?;
+    let needed = depth(&lowered);
     let chosen = rows.iter().copied().find(|row| row.depth() >= needed);
     let Some(parameters) = chosen else {
         return Err(Diagnostic::error("E0301", format!("no profile carries {needed} products in a row"))
             .help("put `refresh(…)` or a function between them"));
     };
-    let lowered = Lowering::run(graph, outputs, ranges, Target { degree: parameters.degree(), ..deepest })?;
     build(graph, &lowered, ranges, (parameters, rows), batch, nominal, purpose)
 }
