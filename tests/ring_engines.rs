@@ -75,7 +75,7 @@ fn twenty_steps_do_not_drift() {
     let mut model = Logistic::new(24);
     let schedule = schedule_on(PARAMETERS, &model.graph, model.loss, 24, 0.5);
     let initial = vec![vec![0.0; 6]];
-    let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1).unwrap();
+    let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1);
     let (client, keys) = keys();
     let encrypted = client.encrypt(&schedule, &model.batch()).unwrap();
     let mut server = RingServer::new(Arc::clone(keys), &schedule, initial).unwrap();
@@ -103,7 +103,7 @@ fn what_a_mask_hides_is_as_noisy_as_predicted() {
     server.step(&encrypted, &Unwatched).unwrap();
     let state = server.run(&encrypted, &Unwatched).unwrap();
     let degree = schedule.degree();
-    let all = Layout { exponents: (0..degree as u32).collect(), sample_stride: 0, samples: 1 };
+    let all = Layout::single(0..degree as u32, 0, 1);
     for (i, operand) in schedule.operands.iter().enumerate().filter(|(_, operand)| operand.packed) {
         let own = client.integers(&schedule, &all, &state.operands[i][..1], 1).unwrap();
         let used = support(&operand.layout, degree);

@@ -61,8 +61,7 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
         let parameters = schedule.parameters;
         let costs = *costs.entry(parameters.name()).or_insert_with(|| measure(parameters, shell));
         let alignments = typing.alignments.len();
-        let planned = estimate::report(compiled.name(), schedule, &costs, extent, alignments, choice)
-            .map_err(|diagnostic| report(&[diagnostic]))?;
+        let planned = estimate::report(compiled.name(), schedule, &costs, extent, alignments, choice);
         if args.json {
             shell.json(&planned);
         } else {

@@ -66,30 +66,38 @@ pub fn fresh_part(schedule: &Schedule, operand: &Operand, batch: &Batch<'_>) -> 
 
 /// The polynomials, N coefficients each, of values `[samples, elements]` in a layout.
 pub fn polynomials(degree: usize, layout: &Layout, values: &[i64], per_sample: bool) -> Vec<Vec<i64>> {
-    let size = layout.exponents.len().max(1);
+    let size = layout.elements().max(1);
     let samples = if per_sample { values.len() / size } else { 1 };
-    let mut out = Vec::with_capacity(samples.div_ceil(layout.samples));
-    for first in (0..samples).step_by(layout.samples) {
-        let mut polynomial = vec![0i64; degree];
-        for sample in first..samples.min(first + layout.samples) {
-            for element in 0..layout.exponents.len() {
-                let (place, sign) = layout.position(degree, sample - first, element);
-                polynomial[place] += sign * values[sample * size + element];
-            }
+    let mut out = vec![vec![0i64; degree]; layout.polynomials(samples)];
+    for sample in 0..samples {
+        for element in 0..layout.elements() {
+            let at = layout.position(degree, sample, element);
+            out[at.polynomial][at.coefficient] += at.sign * values[sample * size + element];
         }
-        out.push(polynomial);
     }
     out
 }
 
+/// The polynomials of what is public in every sample of an operand; none if there is nothing.
+pub fn public_polynomials(
+    schedule: &Schedule,
+    operand: &Operand,
+    public: &[i64],
+    samples: usize,
+) -> Vec<Vec<i64>> {
+    if public.iter().all(|&v| v == 0) {
+        return Vec::new();
+    }
+    polynomials(schedule.degree(), &operand.layout, &public.repeat(samples), true)
+}
+
 /// The values `[samples, elements]` at their places in decrypted polynomials.
 pub fn read_back(degree: usize, layout: &Layout, polynomials: &[Vec<i64>], samples: usize) -> Vec<i64> {
-    let mut out = Vec::with_capacity(samples * layout.exponents.len());
+    let mut out = Vec::with_capacity(samples * layout.elements());
     for sample in 0..samples {
-        let polynomial = &polynomials[sample / layout.samples];
-        for element in 0..layout.exponents.len() {
-            let (place, sign) = layout.position(degree, sample % layout.samples, element);
-            out.push(sign * polynomial[place]);
+        for element in 0..layout.elements() {
+            let at = layout.position(degree, sample, element);
+            out.push(at.sign * polynomials[at.polynomial][at.coefficient]);
         }
     }
     out

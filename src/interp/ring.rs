@@ -1,6 +1,7 @@
 //! The server's side of an encrypted run on the ring engine: products in the small ring, functions by bootstraps of the large
 //! one. No secret key exists here.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,9 +10,9 @@ use rayon::prelude::*;
 use crate::he::ckks::params::{RINGS, RingProfile};
 use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{Half, Mask, Role, ServerKeys, Slots};
-use crate::plan::functions::{RingFunction, ring_functions};
+use crate::plan::functions::RingFunction;
 use crate::plan::gather::{Bootstrap, GatherPlan, Mirrored};
-use crate::plan::schedule::{ProductStep, Read, Schedule, Source, Stage};
+use crate::plan::schedule::{Pair, ProductStep, Read, RingPlan, Schedule, Source, Stage};
 
 use super::{EngineError, Watch, encode};
 
@@ -37,12 +38,13 @@ struct Output {
 pub struct RingServer<'a> {
     keys: Arc<ServerKeys>,
     schedule: &'a Schedule,
-    plan: GatherPlan,
+    plan: &'a GatherPlan,
     /// Public initial weights, by master.
     initial: Vec<Vec<f32>>,
-    masters: Vec<SmallCiphertext>,
+    /// By master: its pieces.
+    masters: Vec<Vec<SmallCiphertext>>,
     /// By site and table.
-    functions: Vec<Vec<RingFunction>>,
+    functions: &'a [Vec<RingFunction>],
     /// By stage and bootstrap.
     outputs: Vec<Vec<Vec<Output>>>,
     /// By operand: what the server adds in the clear.
@@ -64,16 +66,17 @@ type Done<T> = Result<T, EngineError>;
 impl<'a> RingServer<'a> {
     /// A server at the first step: masters are zero, the working weights are the public initial ones.
     pub fn new(keys: Arc<ServerKeys>, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
-        let plan = GatherPlan::of(schedule).map_err(|error| EngineError::Failed(error.to_string()))?;
-        let masters = schedule.masters.iter().map(|_| keys.zero()).collect();
-        let functions =
-            ring_functions(schedule).map_err(|diagnostic| EngineError::Failed(diagnostic.message.clone()))?;
+        let Some(RingPlan { functions, gather: plan }) = &schedule.ring else {
+            let name = schedule.parameters.name();
+            return Err(EngineError::Failed(format!(
+                "the schedule has parameters `{name}` of another scheme"
+            )));
+        };
+        let masters = schedule.masters.iter().map(|master| vec![keys.zero(); master.layout.pieces]).collect();
         let outputs = plan
             .stages
             .iter()
-            .map(|stage| {
-                stage.bootstraps.iter().map(|own| outputs(schedule, &plan, &functions, own)).collect()
-            })
+            .map(|stage| stage.bootstraps.iter().map(|own| outputs(schedule, plan, functions, own)).collect())
             .collect::<Done<_>>()?;
         let public = schedule
             .operands
@@ -92,7 +95,7 @@ impl<'a> RingServer<'a> {
     }
 
     /// The masters: what the weights have changed since the start, encrypted.
-    pub fn masters(&self) -> &[SmallCiphertext] {
+    pub fn masters(&self) -> &[Vec<SmallCiphertext>] {
         &self.masters
     }
 
@@ -101,11 +104,12 @@ impl<'a> RingServer<'a> {
         let state = self.run(batch, watch)?;
         for (own, master) in self.masters.iter_mut().zip(&self.schedule.masters) {
             let (product, factor) = master.gradient;
-            let gradient = &state.products[product][0];
-            if factor < 0 {
-                own.add_assign(gradient)?;
-            } else {
-                own.sub_assign(gradient)?;
+            for (own, gradient) in own.iter_mut().zip(&state.products[product]) {
+                if factor < 0 {
+                    own.add_assign(gradient)?;
+                } else {
+                    own.sub_assign(gradient)?;
+                }
             }
         }
         Ok(state)
@@ -150,7 +154,7 @@ impl<'a> RingServer<'a> {
         match source {
             Source::Operand(i) => &state.operands[i],
             Source::Product(i) => &state.products[i],
-            Source::Master(i) => std::slice::from_ref(&self.masters[i]),
+            Source::Master(i) => &self.masters[i],
         }
     }
 
@@ -163,8 +167,12 @@ impl<'a> RingServer<'a> {
             .map(|polynomial| {
                 let mut sum: Option<SmallCiphertext> = None;
                 for (ciphertexts, factor) in &sources {
-                    // What the batch shares is one polynomial.
-                    let own = ciphertexts.get(polynomial).or_else(|| ciphertexts.first());
+                    // What the batch shares is there once, as one group.
+                    let own = if ciphertexts.is_empty() {
+                        None
+                    } else {
+                        ciphertexts.get(polynomial % ciphertexts.len())
+                    };
                     let own = own.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?;
                     add(&mut sum, scaled(own, *factor))?;
                 }
@@ -323,14 +331,15 @@ impl<'a> RingServer<'a> {
     fn operand(&self, index: usize, state: &RingState, batch: &RingBatch) -> Done<Vec<SmallCiphertext>> {
         let schedule = self.schedule;
         let operand = &schedule.operands[index];
-        let (samples, held) = operand.rows(batch.size);
-        let mut sums: Vec<Option<SmallCiphertext>> = vec![None; samples.div_ceil(held)];
+        let samples = operand.rows(batch.size);
+        let mut sums: Vec<Option<SmallCiphertext>> = vec![None; operand.layout.polynomials(samples)];
         for term in &self.plan.operands[index] {
             let sources = &state.looked_up[term.site][term.table];
             for (sum, routed) in sums.iter_mut().zip(self.routed(&term.route, sources)?) {
                 add(sum, scaled(&routed, term.multiple))?;
             }
         }
+        let public = encode::public_polynomials(schedule, operand, &self.public[index], samples);
         let mut out = Vec::with_capacity(sums.len());
         for (polynomial, mut sum) in sums.into_iter().enumerate() {
             if operand.fresh {
@@ -341,13 +350,8 @@ impl<'a> RingServer<'a> {
                 )?;
             }
             let mut sum = sum.unwrap_or_else(|| self.keys.zero());
-            if self.public[index].iter().any(|&v| v != 0) {
-                let here = held.min(samples - polynomial * held);
-                let values: Vec<i64> = (0..here).flat_map(|_| self.public[index].iter().copied()).collect();
-                let plain = encode::polynomials(schedule.degree(), &operand.layout, &values, true);
-                if let Some(plain) = plain.first() {
-                    sum.add_plain(plain)?;
-                }
+            if let Some(public) = public.get(polynomial) {
+                sum.add_plain(public)?;
             }
             out.push(sum);
         }
@@ -356,17 +360,26 @@ impl<'a> RingServer<'a> {
 
     fn product(&self, step: &ProductStep, state: &RingState) -> Done<Vec<SmallCiphertext>> {
         let sides = step.sides.map(|side| self.source(side, state));
-        let count = sides[0].len().max(sides[1].len());
-        let at = |k: usize, i: usize| sides[k].get(i).or_else(|| sides[k].first());
-        let pairs = (0..count)
-            .map(|i| at(0, i).zip(at(1, i)))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| EngineError::Failed("a product has no operands".into()))?;
+        let layouts = step.sides.map(|side| self.schedule.layout(side));
+        let missing = || EngineError::Failed("a product has no operands".into());
         let small = self.keys.small();
-        if step.batch_sum {
-            return Ok(vec![small.product_sum(&pairs)?]);
-        }
-        Ok(pairs.par_iter().map(|&pair| small.product_sum(&[pair])).collect::<Result<_, _>>()?)
+        let sum = |pairs: &Vec<Pair>| {
+            // The right one is shifted: it is the shared one where there is one.
+            let turned = pairs
+                .iter()
+                .map(|pair| {
+                    let own = sides[1].get(pair.right).ok_or_else(missing)?;
+                    Ok(if pair.shift == 0 { Cow::Borrowed(own) } else { Cow::Owned(own.shift(pair.shift)) })
+                })
+                .collect::<Done<Vec<_>>>()?;
+            let pairs = pairs
+                .iter()
+                .zip(&turned)
+                .map(|(pair, right)| Ok((sides[0].get(pair.left).ok_or_else(missing)?, &**right)))
+                .collect::<Done<Vec<_>>>()?;
+            Ok(small.product_sum(&pairs)?)
+        };
+        step.pairs(layouts, self.schedule.batch).par_iter().map(sum).collect()
     }
 }
 

@@ -12,7 +12,6 @@ use crate::typeck::{Batch, EvalTask, TaskArgument, TrainTask};
 use super::build::{Purpose, build};
 use super::check::{check_function, check_training, nominal_rms};
 use super::choice::{Candidate, Choice, choose};
-use super::functions::least_row;
 use super::initial::Architecture;
 use super::lower::{Lowered, Lowering, Side, Target};
 use super::nominal::Nominal;
@@ -199,13 +198,5 @@ fn schedule(
             .help("put `refresh(…)` or a function between them"));
     };
     let lowered = Lowering::run(graph, outputs, ranges, Target { degree: parameters.degree(), ..deepest })?;
-    let schedule = build(graph, lowered.clone(), ranges, parameters, batch, nominal, purpose)?;
-    let Parameters::Ckks(largest) = parameters else { return Ok(schedule) };
-    // The functions pick the row of the ring engine.
-    match Parameters::Ckks(least_row(&schedule, largest)?) {
-        least if rows.contains(&least) && least != parameters => {
-            build(graph, lowered, ranges, least, batch, nominal, purpose)
-        }
-        _ => Ok(schedule),
-    }
+    build(graph, &lowered, ranges, (parameters, rows), batch, nominal, purpose)
 }

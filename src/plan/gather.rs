@@ -189,8 +189,8 @@ impl GatherPlan {
     /// The terms of an operand that are looked up.
     fn operand(&self, schedule: &Schedule, operand: &Operand) -> Result<Vec<TermRoute>, RouteError> {
         let degree = schedule.degree();
-        let (samples, held) = operand.rows(schedule.batch);
-        let polynomials = samples.div_ceil(held);
+        let samples = operand.rows(schedule.batch);
+        let polynomials = operand.layout.polynomials(samples);
         let mut out = Vec::new();
         for term in &operand.form.terms {
             let atom = &schedule.atoms[term.atom.0 as usize];
@@ -207,12 +207,12 @@ impl GatherPlan {
                     }
                     let at = if atom.per_sample { sample * size + index as usize } else { index as usize };
                     let lane = lanes.lanes[at] as usize;
-                    let (place, sign) = operand.layout.position(degree, sample % held, element);
-                    wanted[sample / held].wanted.push(Wanted {
+                    let to = operand.layout.position(degree, sample, element);
+                    wanted[to.polynomial].wanted.push(Wanted {
                         source: lane / degree,
                         from: (lane % degree) as u32,
-                        to: place as u32,
-                        negate: sign < 0,
+                        to: to.coefficient as u32,
+                        negate: to.sign < 0,
                     });
                 }
             }
@@ -285,22 +285,17 @@ fn bootstrap_cost(rings: usize) -> f64 {
 fn places(schedule: &Schedule, site: &SiteStep, read: &Read) -> Vec<Option<(usize, u32, bool)>> {
     let degree = schedule.degree();
     let samples = if site.per_sample { schedule.batch } else { 1 };
-    let held = held(read);
     let mut out = Vec::with_capacity(samples * site.elements);
     for sample in 0..samples {
         let sample = if read.per_sample { sample } else { 0 };
         for &index in read.map.iter() {
             out.push((index != NONE).then(|| {
-                let (place, sign) = read.layout.position(degree, sample % held, index as usize);
-                (sample / held, place as u32, sign < 0)
+                let at = read.layout.position(degree, sample, index as usize);
+                (at.polynomial, at.coefficient as u32, at.sign < 0)
             }));
         }
     }
     out
-}
-
-fn held(read: &Read) -> usize {
-    if read.per_sample { read.layout.samples } else { 1 }
 }
 
 /// Merges the polynomials of a read whose values stand at multiples of a power of two.
@@ -438,7 +433,7 @@ mod tests {
         let lowered = Lowering::run(&g, &gradients, &Ranges, target).unwrap();
         let nominal = Nominal { input_rms: 1.0, argument_rms: Default::default() };
         let purpose = Purpose::Train { params: &params, rate: 0.5 };
-        build(&g, lowered, &Ranges, parameters, batch, &nominal, &purpose).unwrap()
+        build(&g, &lowered, &Ranges, (parameters, &[parameters]), batch, &nominal, &purpose).unwrap()
     }
 
     fn linear(n: usize, m: usize, batch: usize) -> Schedule {

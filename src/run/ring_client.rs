@@ -105,7 +105,7 @@ impl Roles for RingClient {
             .zip(server.masters())
             .zip(server.initial())
             .map(|((plan, master), initial)| {
-                let learned = self.integers(schedule, &plan.layout, std::slice::from_ref(master), 1)?;
+                let learned = self.integers(schedule, &plan.layout, master, 1)?;
                 Ok(encode::weights(plan, &learned, initial))
             })
             .collect()

@@ -78,7 +78,7 @@ pub fn train(
         (EngineKind::Clear, _) => Box::new(clear_engine(training, initial.clone())),
         (_, None) => return Err(RunError::Data("the program has no encrypted schedule".into())),
         (EngineKind::Simulate, Some(schedule)) => {
-            Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed)?)
+            Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed))
         }
         (EngineKind::Encrypted, Some(schedule)) => {
             engine::encrypted(schedule, of_masters(schedule, &initial), &draws, observer)?

@@ -14,7 +14,7 @@ impl<'a> Elaborator<'a, '_> {
         self.nested(e.span, |this| match e.kind.as_ref() {
             ExprKind::Int(n) => Ok(Value::Int(*n)),
             ExprKind::Real(x) => Ok(Value::Real(*x)),
-            ExprKind::Str(_) => Ok(Value::Text),
+            ExprKind::Str(text) => Ok(Value::Text(text)),
             ExprKind::Name(name) => this.name(name, e.span, frame),
             ExprKind::List(items) => {
                 items.iter().map(|item| this.expr(item, frame)).collect::<Result<_, _>>().map(Value::List)
@@ -97,7 +97,7 @@ impl<'a> Elaborator<'a, '_> {
         }
     }
 
-    fn branch_error(&mut self, span: Span, value: &Value<'a>) -> Reported {
+    pub fn branch_error(&mut self, span: Span, value: &Value<'a>) -> Reported {
         let (message, help) = if value.is_encrypted() {
             (
                 "a program cannot branch on an encrypted value: the server does not see it",

@@ -29,6 +29,10 @@ impl<'a> Elaborator<'a, '_> {
                 let Some(second) = second else { return Err(Reported) };
                 self.extremum(primitive, first.value, second.value, span)
             }
+            Primitive::Require => {
+                let Some(second) = second else { return Err(Reported) };
+                self.require(&first, &second, span)
+            }
             Primitive::Size => {
                 let shape = self.shape_of(&first)?;
                 let size = match second {
@@ -138,6 +142,22 @@ impl<'a> Elaborator<'a, '_> {
         let what = given.value.what(&self.graph);
         let message = format!("`{primitive}` takes {wanted}, not {what}");
         self.error(given.span, "E0205", message, format!("this is {what}"), "give it such a value")
+    }
+
+    /// Stops with a text of the program's own where a condition does not hold: its caller is at fault.
+    fn require(&mut self, holds: &Given<'a>, otherwise: &Given<'a>, span: Span) -> Evaluated<'a> {
+        let Value::Text(text) = otherwise.value else {
+            return Err(self.wants("require", "a text that says what must hold", otherwise));
+        };
+        match holds.value {
+            Value::Bool(true) => Ok(Value::Nothing),
+            Value::Bool(false) => {
+                let help = "change the arguments of the call so that it holds";
+                Err(self.error(span, "E0221", text, "required here", help))
+            }
+            Value::Tensor(_) | Value::Scalar(_) => Err(self.branch_error(holds.span, &holds.value)),
+            _ => Err(self.wants("require", "a condition", holds)),
+        }
     }
 
     /// A tensor; numbers and lists become public ones.

@@ -20,13 +20,14 @@ pub enum Primitive {
     Size,
     Shape,
     Refresh,
+    Require,
     /// A function of one value: a table if the value is encrypted.
     Scalar(Function),
 }
 
 impl Primitive {
     /// Name, and parameters; those with a `?` may be left out.
-    const TABLE: [(Primitive, &'static str, &'static [&'static str]); 15] = [
+    const TABLE: [(Primitive, &'static str, &'static [&'static str]); 16] = [
         (Primitive::Conv, "conv", &["x", "kernel", "stride?", "pad?"]),
         (Primitive::Window, "window", &["x", "height", "width", "stride?"]),
         (Primitive::Reshape, "reshape", &["x", "shape"]),
@@ -42,6 +43,7 @@ impl Primitive {
         (Primitive::Size, "size", &["x", "axis?"]),
         (Primitive::Shape, "shape", &["x"]),
         (Primitive::Refresh, "refresh", &["x"]),
+        (Primitive::Require, "require", &["holds", "otherwise"]),
     ];
 
     pub fn by_name(name: &str) -> Option<Self> {

@@ -8,7 +8,7 @@ pub enum Value<'a> {
     Int(i64),
     Real(f64),
     Bool(bool),
-    Text,
+    Text(&'a str),
     /// A word of an enumeration: `same`.
     Word(String),
     List(Vec<Value<'a>>),
@@ -30,7 +30,7 @@ impl Value<'_> {
             Value::Int(n) => format!("the integer {n}"),
             Value::Real(x) => format!("the number {x}"),
             Value::Bool(b) => format!("the condition {b}"),
-            Value::Text => "a text".into(),
+            Value::Text(_) => "a text".into(),
             Value::Word(word) => format!("the word `{word}`"),
             Value::List(items) => format!("a list of {}", items.len()),
             Value::Tensor(id) => format!("a tensor {}", show_shape(&graph.node(*id).shape)),

@@ -73,7 +73,7 @@ pub fn schedule_on(parameters: Parameters, g: &Graph, loss: NodeId, batch: usize
     let lowered = Lowering::run(&g, &gradients, &Ranges(&g), Target::of(parameters)).unwrap();
     let nominal = Nominal { input_rms: 1.0, argument_rms: Default::default() };
     let purpose = Purpose::Train { params: &params, rate };
-    build(&g, lowered, &Ranges(&g), parameters, batch, &nominal, &purpose).unwrap()
+    build(&g, &lowered, &Ranges(&g), (parameters, &[parameters]), batch, &nominal, &purpose).unwrap()
 }
 
 /// A model with a hidden layer: 6 inputs, 4 hidden units, 2 outputs.
@@ -115,7 +115,7 @@ pub fn encrypted_is_as_simulated(
     encrypted: &Trace,
 ) {
     let traces: Vec<_> = (0..9)
-        .map(|seed| SimulateEngine::new(schedule, initial.to_vec(), seed).unwrap().trace(batch).unwrap())
+        .map(|seed| SimulateEngine::new(schedule, initial.to_vec(), seed).trace(batch).unwrap())
         .collect();
     let rms = |a: &[i64], b: &[i64]| {
         let t = schedule.modulus() as i64;

@@ -7,11 +7,11 @@ use crate::graph::NodeId;
 use crate::he::ckks::small::noise::route_units;
 
 use super::super::form::Form;
-use super::super::functions::ring_functions;
+use super::super::functions::RingFunction;
 use super::super::gather::GatherPlan;
 use super::super::lower::{AtomKind, Product, Side, SiteInput};
 use super::super::parameters::Parameters;
-use super::super::schedule::{self, Master, Schedule, Source, Table};
+use super::super::schedule::{Master, Schedule, Source, Table};
 use super::Builder;
 
 /// The power of two next to `x`.
@@ -211,13 +211,13 @@ impl Builder<'_> {
 
     /// Errors of operands on the ring engine: those that the bootstraps of their tables are predicted to have, instead of the
     /// worst of any table.
-    pub(super) fn ring_noise(&self, schedule: &mut Schedule) -> Result<(), Diagnostic> {
-        let Some(profile) = self.parameters.ckks() else { return Ok(()) };
-        let functions = ring_functions(schedule)?;
-        let plan = GatherPlan::of(schedule).map_err(|error| {
-            Diagnostic::error("E0502", format!("the values have no way between their places: {error}"))
-                .help("`--scheme tfhe` has no such limit")
-        })?;
+    pub(super) fn ring_noise(
+        &self,
+        schedule: &mut Schedule,
+        functions: &[Vec<RingFunction>],
+        plan: &GatherPlan,
+    ) {
+        let Some(profile) = self.parameters.ckks() else { return };
         let fresh = self.parameters.fresh_noise_units().powi(2);
         let noises: Vec<[f64; 2]> = schedule
             .operands
@@ -245,7 +245,6 @@ impl Builder<'_> {
         for (operand, noise) in schedule.operands.iter_mut().zip(noises) {
             [operand.noise, operand.hidden_noise] = noise;
         }
-        Ok(())
     }
 
     /// Errors of products, of what tables read and of masters, from those of the operands.
@@ -266,11 +265,7 @@ impl Builder<'_> {
             };
             let [(left, left_noise, left_hidden), (right, right_noise, right_hidden)] =
                 product.sides.map(side);
-            let contracted = product
-                .sizes
-                .iter()
-                .filter(|(label, _)| product.labels[0].contains(label) && !product.labels[2].contains(label));
-            let mut summed: f64 = contracted.map(|(_, size)| *size as f64).product();
+            let mut summed = product.kind.summed() as f64;
             if product.batch_sum {
                 summed *= schedule.batch as f64;
             }
@@ -281,13 +276,11 @@ impl Builder<'_> {
                 // Every coefficient is noisy, and meets every value of the other side's polynomial.
                 let values = product.sides.map(|side| {
                     let layout = schedule.layout(side);
-                    (layout.samples * layout.exponents.len()) as f64
+                    (layout.samples * layout.elements()) as f64 / layout.pieces.max(1) as f64
                 });
-                let polynomials = if product.batch_sum {
-                    schedule.batch.div_ceil(schedule::product_samples(schedule, product)) as f64
-                } else {
-                    1.0
-                };
+                let groups = if product.batch_sum { schedule.groups(product) } else { 1 };
+                let terms = product.sums.iter().map(Vec::len).max().unwrap_or(1);
+                let polynomials = (groups * terms) as f64;
                 let meetings = [values[0], values[1], schedule.degree() as f64];
                 let noises =
                     [right_hidden, left_hidden, left_hidden * right_hidden].map(|noise| noise.powi(2));

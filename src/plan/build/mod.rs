@@ -9,12 +9,16 @@ use crate::diagnostics::Diagnostic;
 use crate::graph::{Constant, Graph, NodeId, ParamId};
 
 use super::form::Form;
+use super::functions::{least_row, ring_functions};
+use super::gather::GatherPlan;
 use super::layout::Layout;
 use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, TableFn, locate};
 use super::nominal::{Nominal, Sizes, weight_rms};
 use super::parameters::Parameters;
 use super::place::{NoLayout, Placed, Strides, place};
-use super::schedule::{Master, Operand, Output, ProductStep, Read, Schedule, SiteStep, Source, Table};
+use super::schedule::{
+    Master, Operand, Output, ProductStep, Read, RingPlan, Schedule, SiteStep, Source, Table,
+};
 use super::stages::stages;
 
 /// What the outputs of a lowered program are for.
@@ -41,20 +45,54 @@ struct Builder<'a> {
     largest: HashMap<(usize, usize), f64>,
 }
 
-/// Builds the schedule of a lowered program.
+/// Builds the schedule of a lowered program. On the ring engine its functions pick the least of the `rows` that carries
+/// them; `parameters` is the largest.
+///
+/// # Errors
+/// What cannot run encrypted: a product without a layout, a table without a polynomial.
 pub fn build(
     graph: &Graph,
-    lowered: Lowered,
+    lowered: &Lowered,
+    ranges: &dyn RangeOf,
+    (parameters, rows): (Parameters, &[Parameters]),
+    batch: usize,
+    nominal: &Nominal,
+    purpose: &Purpose<'_>,
+) -> Result<Schedule, Diagnostic> {
+    let on = |parameters| build_on(graph, lowered, ranges, parameters, batch, nominal, purpose);
+    let (mut builder, mut schedule) = on(parameters)?;
+    if let Parameters::Ckks(largest) = parameters {
+        let mut functions = ring_functions(&schedule)?;
+        let least = Parameters::Ckks(least_row(&schedule, &functions, largest));
+        if least != parameters && rows.contains(&least) {
+            (builder, schedule) = on(least)?;
+            functions = ring_functions(&schedule)?;
+        }
+        let gather = GatherPlan::of(&schedule).map_err(|error| {
+            Diagnostic::error("E0502", format!("the values have no way between their places: {error}"))
+                .help("`--scheme tfhe` has no such limit")
+        })?;
+        builder.ring_noise(&mut schedule, &functions, &gather);
+        schedule.ring = Some(RingPlan { functions, gather });
+    }
+    builder.predict_noise(&mut schedule);
+    Ok(schedule)
+}
+
+/// The schedule on a row of parameters, up to the noise.
+fn build_on<'a>(
+    graph: &'a Graph,
+    lowered: &Lowered,
     ranges: &dyn RangeOf,
     parameters: Parameters,
     batch: usize,
     nominal: &Nominal,
     purpose: &Purpose<'_>,
-) -> Result<Schedule, Diagnostic> {
+) -> Result<(Builder<'a>, Schedule), Diagnostic> {
     let mut builder = Builder {
-        sizes: Sizes::of(graph, &lowered, batch, nominal),
+        sizes: Sizes::of(graph, lowered, batch, nominal),
         graph,
-        lowered,
+        lowered: lowered.clone(),
         parameters,
         batch,
         operands: Vec::new(),
@@ -67,7 +105,8 @@ pub fn build(
     builder.largest = builder.largest_outputs(&masters);
     builder.request_products(&masters, purpose)?;
     builder.place_products()?;
-    builder.finish(masters, purpose)
+    let schedule = builder.finish(masters, purpose)?;
+    Ok((builder, schedule))
 }
 
 impl Builder<'_> {
@@ -94,7 +133,7 @@ impl Builder<'_> {
                 name: info.name.clone(),
                 elements: crate::graph::elements(&info.shape),
                 shape: info.shape.clone(),
-                layout: Layout { exponents: Vec::new(), sample_stride: 0, samples: 1 },
+                layout: Layout::default(),
                 amplitude,
                 range: self.t() / (4.0 * amplitude),
                 gradient: (0, 1),
@@ -212,16 +251,14 @@ impl Builder<'_> {
                 }
             };
         }
-        let mut sizes: Vec<(u8, usize)> = product.sizes.iter().map(|(&l, &s)| (l, s)).collect();
-        sizes.sort_unstable();
         self.products.push(ProductStep {
             node: product.node,
             sides,
-            labels: product.labels.clone(),
-            sizes,
+            kind: product.kind.clone(),
             batch_sum: product.batch_sum,
             side_per_sample: product.side_per_sample,
-            elements: placed.result.exponents.len(),
+            elements: placed.result.elements(),
+            sums: placed.sums.clone(),
             layout: placed.result.clone(),
             level,
             amplitude,
@@ -318,7 +355,7 @@ impl Builder<'_> {
             let layout = match beside {
                 // A product may hold more elements than are read: the leaf has just those.
                 Some(at) => Layout {
-                    exponents: reads[at].layout.exponents[..form.elements()].to_vec(),
+                    places: reads[at].layout.places[..form.elements()].to_vec(),
                     ..reads[at].layout.clone()
                 },
                 None => {
@@ -326,14 +363,6 @@ impl Builder<'_> {
                     Layout::contiguous(self.parameters.degree(), form.elements(), batch)
                 }
             };
-            if layout.exponents.len() > self.parameters.degree() {
-                return Err(self.unsupported(
-                    node,
-                    format!("{} values do not fit one polynomial", form.elements()),
-                    "here",
-                    "use fewer values, or `--engine clear`",
-                ));
-            }
             let operand = self.operand(node, &leaf, leaf.per_sample, &layout, amplitude, 0);
             match beside {
                 Some(at) => reads[at].sources.push((Source::Operand(operand), 1)),
@@ -348,7 +377,7 @@ impl Builder<'_> {
         Ok(reads)
     }
 
-    fn finish(mut self, mut masters: Vec<Master>, purpose: &Purpose<'_>) -> Result<Schedule, Diagnostic> {
+    fn finish(&mut self, mut masters: Vec<Master>, purpose: &Purpose<'_>) -> Result<Schedule, Diagnostic> {
         for (master, form) in masters.iter_mut().zip(self.lowered.outputs.clone()) {
             let node = self.lowered.products.first().map_or(NodeId::default(), |p| p.node);
             let single = match form.terms.as_slice() {
@@ -447,12 +476,11 @@ impl Builder<'_> {
             sites,
             masters,
             outputs,
+            ring: None,
             label_amplitude: 0.0,
         };
         self.table_amplitudes(&mut schedule)?;
         schedule.stages = stages(&schedule);
-        self.ring_noise(&mut schedule)?;
-        self.predict_noise(&mut schedule);
         Ok(schedule)
     }
 }

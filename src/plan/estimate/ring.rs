@@ -48,7 +48,7 @@ pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnit
     };
     gather.bootstraps().map(bootstrap).sum::<f64>()
         + gather.switches() as f64 * units.switch_seconds
-        + super::sums(schedule) as f64 * units.product_seconds
+        + schedule.ring_sums() as f64 * units.product_seconds
         + schedule.ring_products() as f64 * units.accumulate_seconds
 }
 

@@ -3,10 +3,10 @@
 //! What a form holds decides how a value is had: atoms that come out of tables or from the client can be packed in any
 //! layout (leaves); a product is read where it stands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::diagnostics::{Diagnostic, Span};
-use crate::graph::{Constant, Graph, NodeId, Op, ParamId, ScalarExpr, elements};
+use crate::graph::{Constant, ConvGeometry, Graph, NodeId, Op, ParamId, ScalarExpr, elements};
 
 use super::form::{AtomId, Form};
 use super::parameters::Parameters;
@@ -66,13 +66,66 @@ pub enum Side {
     Product(usize),
 }
 
+/// The sums over the labels that the result lacks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contraction {
+    /// Axis labels of the sides and of the result.
+    pub labels: [Vec<u8>; 3],
+    pub sizes: BTreeMap<u8, usize>,
+}
+
+impl Contraction {
+    /// Labels that the result lacks.
+    pub fn contracted(&self) -> Vec<u8> {
+        self.labels[0].iter().copied().filter(|label| !self.labels[2].contains(label)).collect()
+    }
+
+    pub fn size(&self, label: u8) -> usize {
+        self.sizes.get(&label).copied().unwrap_or(1)
+    }
+}
+
+/// Which of the three products of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConvPart {
+    /// Of an image and a kernel.
+    Result,
+    /// Of the result's gradient and a kernel: the image's gradient.
+    Image,
+    /// Of an image and the result's gradient: the kernel's gradient.
+    Kernel,
+}
+
+/// What a product sums.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProductKind {
+    Contract(Contraction),
+    Conv { part: ConvPart, geometry: ConvGeometry },
+}
+
+impl ProductKind {
+    /// Products of values that one element of the result is the sum of, within a sample; the largest number of them.
+    pub fn summed(&self) -> usize {
+        match self {
+            Self::Contract(own) => own.contracted().iter().map(|&label| own.size(label)).product(),
+            Self::Conv { part, geometry } => {
+                let [outputs, channels, height, width] = geometry.kernel;
+                let taps = |stride: usize| height.div_ceil(stride) * width.div_ceil(stride);
+                match part {
+                    ConvPart::Result => channels * taps(1),
+                    ConvPart::Image => outputs * taps(geometry.stride),
+                    ConvPart::Kernel => geometry.output().iter().product(),
+                }
+            }
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Product {
     pub node: NodeId,
     pub sides: [Side; 2],
-    /// Axis labels of the sides and of the result.
-    pub labels: [Vec<u8>; 3],
-    pub sizes: HashMap<u8, usize>,
+    pub kind: ProductKind,
     /// Sums over the samples of the batch.
     pub batch_sum: bool,
     pub side_per_sample: [bool; 2],
@@ -81,11 +134,6 @@ pub struct Product {
 impl Product {
     pub fn per_sample(&self) -> bool {
         !self.batch_sum && (self.side_per_sample[0] || self.side_per_sample[1])
-    }
-
-    /// Labels that the result lacks.
-    pub fn contracted(&self) -> Vec<u8> {
-        self.labels[0].iter().copied().filter(|label| !self.labels[2].contains(label)).collect()
     }
 }
 
@@ -356,7 +404,7 @@ impl<'a> Lowering<'a> {
         labels: [Vec<u8>; 3],
     ) -> Result<Form, Diagnostic> {
         let node = self.graph.node(id).clone();
-        let mut sizes = HashMap::new();
+        let mut sizes = BTreeMap::new();
         let mut side_per_sample = [false; 2];
         for k in 0..2 {
             let operand = self.graph.node(operands[k]);
@@ -374,8 +422,8 @@ impl<'a> Lowering<'a> {
             (_, right) => (right, right_depth),
         };
         let depth = 1 + left_depth.max(right_depth);
-        let product =
-            Product { node: id, sides: [left, right], labels, sizes, batch_sum: false, side_per_sample };
+        let kind = ProductKind::Contract(Contraction { labels, sizes });
+        let product = Product { node: id, sides: [left, right], kind, batch_sum: false, side_per_sample };
         Ok(match self.split(&product) {
             None => self.push_product(product, depth, &node.shape),
             Some((axis, chunk)) => self.push_pieces(&product, depth, &node.shape, axis, chunk),
@@ -388,27 +436,37 @@ impl<'a> Lowering<'a> {
             Side::Leaf(_) => 1,
             Side::Product(inner) => {
                 let inner = &self.out.products[*inner];
-                let kept: usize = inner.labels[2].iter().map(|label| inner.sizes[label]).product();
+                let kept: usize = match &inner.kind {
+                    ProductKind::Contract(own) => {
+                        own.labels[2].iter().map(|&label| own.size(label)).product()
+                    }
+                    ProductKind::Conv { .. } => 1,
+                };
                 self.coefficients(inner) / kept.max(1)
             }
         });
-        product.sizes.values().copied().chain(inner).fold(1, usize::saturating_mul)
+        let own: Vec<usize> = match &product.kind {
+            ProductKind::Contract(own) => own.sizes.values().copied().collect(),
+            ProductKind::Conv { .. } => Vec::new(),
+        };
+        own.into_iter().chain(inner).fold(1, usize::saturating_mul)
     }
 
     /// Where a contraction does not fit the ring: the axis of its right side, a leaf, along which it is cut, and how
     /// many of the axis' elements fit. A gradient is not cut: its master is one ciphertext.
     fn split(&self, product: &Product) -> Option<(usize, usize)> {
+        let ProductKind::Contract(own) = &product.kind else { return None };
         let needed = self.coefficients(product);
         if needed <= self.target.degree
-            || product.contracted().is_empty()
+            || own.contracted().is_empty()
             || !matches!(product.sides[1], Side::Leaf(_))
         {
             return None;
         }
-        let free = |label: &u8| !product.labels[0].contains(label) && product.labels[2].contains(label);
-        let (axis, label) = product.labels[1].iter().enumerate().find(|(_, label)| free(label))?;
-        let chunk = self.target.degree / (needed / product.sizes[label]);
-        (chunk > 0 && product.sizes[label].div_ceil(chunk) <= MAX_PIECES).then_some((axis, chunk))
+        let free = |label: &u8| !own.labels[0].contains(label) && own.labels[2].contains(label);
+        let (axis, &label) = own.labels[1].iter().enumerate().find(|(_, label)| free(label))?;
+        let chunk = self.target.degree / (needed / own.size(label));
+        (chunk > 0 && own.size(label).div_ceil(chunk) <= MAX_PIECES).then_some((axis, chunk))
     }
 
     /// A product cut along an axis of its right side: the pieces, one after another.
@@ -420,12 +478,12 @@ impl<'a> Lowering<'a> {
         axis: usize,
         chunk: usize,
     ) -> Form {
-        let label = product.labels[1][axis];
-        let Side::Leaf(right) = &product.sides[1] else {
+        let (Side::Leaf(right), ProductKind::Contract(own)) = (&product.sides[1], &product.kind) else {
             return self.push_product(product.clone(), depth, shape);
         };
-        let out_axis = product.labels[2].iter().position(|own| *own == label).unwrap_or_default();
-        let size = product.sizes[&label];
+        let label = own.labels[1][axis];
+        let out_axis = own.labels[2].iter().position(|own| *own == label).unwrap_or_default();
+        let size = own.size(label);
         let inner = elements(&right.shape[axis + 1..]);
         let mut pieces = Vec::new();
         for first in (0..size).step_by(chunk) {
@@ -440,7 +498,9 @@ impl<'a> Lowering<'a> {
             };
             let mut piece = product.clone();
             piece.sides[1] = Side::Leaf(Form::gather(&[right], &map, &resized(&right.shape, axis)));
-            piece.sizes.insert(label, count);
+            if let ProductKind::Contract(own) = &mut piece.kind {
+                own.sizes.insert(label, count);
+            }
             pieces.push((self.push_product(piece, depth, &resized(shape, out_axis)), count));
         }
         // Element i of the whole lies in the piece of its index along the axis.
@@ -491,8 +551,10 @@ impl<'a> Lowering<'a> {
         let product = Product {
             node: id,
             sides: [Side::Leaf(Form::constant(Constant::Uniform(1.0), &[])), Side::Leaf(leaf)],
-            sizes: labels.iter().copied().zip(shape.iter().copied()).collect(),
-            labels: [vec![], labels.clone(), labels],
+            kind: ProductKind::Contract(Contraction {
+                sizes: labels.iter().copied().zip(shape.iter().copied()).collect(),
+                labels: [vec![], labels.clone(), labels],
+            }),
             batch_sum: true,
             side_per_sample: [true, true],
         };
