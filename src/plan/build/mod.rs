@@ -1,6 +1,7 @@
 //! Scheduling: layouts, levels, amplitudes and the order of stages for a lowered program.
 
 mod amplitudes;
+mod orient;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::layout::Layout;
 use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, TableFn, locate};
 use super::nominal::{Nominal, Sizes, weight_rms};
 use super::parameters::Parameters;
+use super::place::dense::Cut;
 use super::place::{NoLayout, Placed, Strides, place};
 use super::schedule::{
     Master, Operand, Output, ProductStep, Read, RingPlan, Schedule, SiteStep, Source, Table,
@@ -41,6 +43,10 @@ struct Builder<'a> {
     /// Requests: units of t per unit of value, by lowered product.
     requests: HashMap<usize, f64>,
     sizes: Sizes,
+    /// The parameter of each product that reads one or is its gradient, by lowered index.
+    param_of: HashMap<usize, ParamId>,
+    /// How the weights of a parameter stand.
+    cuts: HashMap<ParamId, Option<Cut>>,
     /// Largest outputs of tables, in units of value; by site and function.
     largest: HashMap<(usize, usize), f64>,
 }
@@ -91,6 +97,8 @@ fn build_on<'a>(
 ) -> Result<(Builder<'a>, Schedule), Diagnostic> {
     let mut builder = Builder {
         sizes: Sizes::of(graph, lowered, batch, nominal),
+        param_of: orient::parameters_of(lowered, purpose),
+        cuts: HashMap::new(),
         graph,
         lowered: lowered.clone(),
         parameters,
@@ -189,23 +197,22 @@ impl Builder<'_> {
             let node = self.lowered.products[root].node;
             let strides = if self.parameters.is_ckks() { Strides::PowersOfTwo } else { Strides::Dense };
             let degree = self.parameters.degree();
-            let placed =
-                place(&self.lowered.products, root, degree, self.batch, strides).map_err(
-                    |why| match why {
-                        NoLayout::TooLarge { needed, degree } => self.unsupported(
-                            node,
-                            format!("a product of {needed} weights does not fit a ring of degree {degree}"),
-                            "this product needs one coefficient for each of its weights",
-                            "use fewer inputs or units, or `--engine clear`",
-                        ),
-                        NoLayout::NotClean => self.unsupported(
-                            node,
-                            "no layout lets this product feed the next one".into(),
-                            "its unused coefficients would meet what is read",
-                            "put `refresh(…)` or a function between the two products",
-                        ),
-                    },
-                )?;
+            let cut = self.cut(root);
+            let placed = place(&self.lowered.products, root, degree, self.batch, strides, cut.as_ref());
+            let placed = placed.map_err(|why| match why {
+                NoLayout::TooLarge { needed, degree } => self.unsupported(
+                    node,
+                    format!("a product of {needed} values does not fit rings of degree {degree}"),
+                    "it needs a coefficient for each combination of its indices, and of those of a product that feeds it",
+                    "put `refresh(…)` or a function between two products, use fewer inputs or units, or `--engine clear`",
+                ),
+                NoLayout::NotClean => self.unsupported(
+                    node,
+                    "no layout lets this product feed the next one".into(),
+                    "its unused coefficients would meet what is read",
+                    "put `refresh(…)` or a function between the two products",
+                ),
+            })?;
             let amplitude = self.requests[&root];
             let index = self.add_product(root, &placed, amplitude, 0)?;
             self.product_at.insert(root, index);
