@@ -25,9 +25,11 @@ pub enum AtomKind {
         site: usize,
         function: usize,
     },
-    /// The working weights: a table over the master, and the public initial weights added in the clear.
+    /// The working weights: output `function` of a table over the master, and the public initial weights added in the
+    /// clear.
     Weight {
         site: usize,
+        function: usize,
         param: ParamId,
     },
     Product(usize),
@@ -37,8 +39,7 @@ impl AtomKind {
     /// The site and the function whose outputs the elements are, if a table gives them.
     pub fn table(self) -> Option<(usize, usize)> {
         match self {
-            Self::Lut { site, function } => Some((site, function)),
-            Self::Weight { site, .. } => Some((site, 0)),
+            Self::Lut { site, function } | Self::Weight { site, function, .. } => Some((site, function)),
             Self::Fresh(_) | Self::Label(_) | Self::Product(_) => None,
         }
     }
@@ -319,7 +320,8 @@ impl<'a> Lowering<'a> {
             per_sample: false,
             multiplier: None,
         });
-        let atom = self.atom(AtomKind::Weight { site: self.out.sites.len() - 1, param }, &shape, false);
+        let kind = AtomKind::Weight { site: self.out.sites.len() - 1, function: 0, param };
+        let atom = self.atom(kind, &shape, false);
         self.weights.insert(param, atom);
         atom
     }
