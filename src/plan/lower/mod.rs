@@ -11,7 +11,11 @@ use crate::graph::{Constant, ConvGeometry, Graph, NodeId, Op, ParamId, ScalarExp
 use super::form::{AtomId, Form};
 use super::parameters::Parameters;
 
+mod conv;
 mod multiply;
+mod phases;
+
+use phases::Phases;
 
 /// Where an atom's elements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +104,12 @@ pub enum ConvPart {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProductKind {
     Contract(Contraction),
-    Conv { part: ConvPart, geometry: ConvGeometry },
+    Conv {
+        part: ConvPart,
+        geometry: ConvGeometry,
+        /// Of the convolution's result: residues of rows and columns that have polynomials of their own.
+        phases: usize,
+    },
 }
 
 impl ProductKind {
@@ -108,7 +117,7 @@ impl ProductKind {
     pub fn summed(&self) -> usize {
         match self {
             Self::Contract(own) => own.contracted().iter().map(|&label| own.size(label)).product(),
-            Self::Conv { part, geometry } => {
+            Self::Conv { part, geometry, .. } => {
                 let [outputs, channels, height, width] = geometry.kernel;
                 let taps = |stride: usize| height.div_ceil(stride) * width.div_ceil(stride);
                 match part {
@@ -218,6 +227,7 @@ pub struct Lowering<'a> {
     weights: HashMap<ParamId, AtomId>,
     tables: HashMap<NodeId, usize>,
     depth: Vec<usize>,
+    phases: Phases,
 }
 
 impl<'a> Lowering<'a> {
@@ -227,7 +237,9 @@ impl<'a> Lowering<'a> {
         ranges: &'a dyn RangeOf,
         target: Target,
     ) -> Result<Lowered, Diagnostic> {
+        let needed = graph.reachable(outputs);
         let mut lowering = Self {
+            phases: Phases::of(graph, &needed, target.degree),
             graph,
             ranges,
             target,
@@ -237,7 +249,6 @@ impl<'a> Lowering<'a> {
             tables: HashMap::new(),
             depth: Vec::new(),
         };
-        let needed = graph.reachable(outputs);
         for id in graph.ids().filter(|id| needed[id.index()]) {
             let form = lowering.node(id)?;
             lowering.forms[id.index()] = Some(form);
@@ -303,9 +314,9 @@ impl<'a> Lowering<'a> {
             }
             Op::Refresh => self.refresh(id, operands[0]),
             Op::Mul => self.mul(id, &operands)?,
-            Op::Conv(_) | Op::ConvImageGrad(_) | Op::ConvKernelGrad(_) => {
-                return Err(self.unsupported(id, "convolutions have no encrypted layout in this version"));
-            }
+            Op::Conv(geometry) => self.conv(id, &operands, ConvPart::Result, geometry)?,
+            Op::ConvImageGrad(geometry) => self.conv(id, &operands, ConvPart::Image, geometry)?,
+            Op::ConvKernelGrad(geometry) => self.conv(id, &operands, ConvPart::Kernel, geometry)?,
         })
     }
 
@@ -390,6 +401,7 @@ impl<'a> Lowering<'a> {
         if let Some(atom) = form.as_atom()
             && let AtomKind::Product(product) = self.out.atoms[atom.0 as usize].kind
             && self.depth[product] < self.target.depth
+            && matches!(self.out.products[product].kind, ProductKind::Contract(_))
         {
             return (Side::Product(product), self.depth[product]);
         }

@@ -1,5 +1,7 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
+pub mod conv;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::LazyLock;
