@@ -295,12 +295,20 @@ impl<'a> Lowering<'a> {
             Op::Offset(c) => form(self, 0).offset(*c),
             Op::Ascribe(_) => form(self, 0),
             Op::Gather { map, .. } => {
+                if let [operand] = operands.as_slice()
+                    && let Some(form) = self.repeated(id, *operand, map)
+                {
+                    return Ok(form);
+                }
                 let parts: Vec<Form> = operands.iter().map(|&o| self.form(o)).collect();
                 Form::gather(&parts.iter().collect::<Vec<_>>(), map, &node.shape)
             }
-            Op::ScatterAdd { map, .. } => form(self, 0).scatter_add(map, &node.shape).ok_or_else(|| {
-                self.unsupported(id, "it sums more encrypted values than one look-up can read; write it as a product with ones")
-            })?,
+            Op::ScatterAdd { map, .. } => match self.summed_positions(id, operands[0], map) {
+                Some(form) => form,
+                None => form(self, 0).scatter_add(map, &node.shape).ok_or_else(|| {
+                    self.unsupported(id, "it sums more encrypted values than one look-up can read; write it as a product with ones")
+                })?,
+            },
             Op::Contract { left, right, out } => {
                 self.contract(id, &operands, [left.clone(), right.clone(), out.clone()])?
             }

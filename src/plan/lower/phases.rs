@@ -45,8 +45,10 @@ impl Phases {
             match &graph.node(id).op {
                 Op::Conv(geometry) => want(operands[0], geometry.stride * own),
                 Op::Gather { map, .. } | Op::ScatterAdd { map, .. } => {
-                    if let Some(step) = step(graph, id, map) {
-                        want(operands[0], step * own);
+                    for (k, &operand) in operands.iter().enumerate() {
+                        if let Some(step) = step(graph, id, k, map) {
+                            want(operand, step * own);
+                        }
                     }
                 }
                 op if is_element_wise(op) => operands.iter().for_each(|&operand| want(operand, own)),
@@ -67,9 +69,12 @@ impl Phases {
                         wanted[id.index()]
                     })
                 }
-                Op::Gather { map, .. } | Op::ScatterAdd { map, .. } => step(graph, id, map)
-                    .filter(|step| of(operands[0]).is_multiple_of(*step))
-                    .map(|step| of(operands[0]) / step),
+                Op::Gather { map, .. } | Op::ScatterAdd { map, .. } => {
+                    operands.iter().enumerate().find_map(|(k, &operand)| {
+                        let step = step(graph, id, k, map)?;
+                        of(operand).is_multiple_of(step).then(|| of(operand) / step)
+                    })
+                }
                 op if is_element_wise(op) => operands.iter().find_map(|operand| fixed[operand.index()]),
                 _ => None,
             };
@@ -96,6 +101,15 @@ impl Phases {
         };
         forward.map_or(1, |forward| self.at(forward))
     }
+
+    /// Of the gradient of a convolution's result, from the gradients that use it or a part of it.
+    pub(super) fn of_gradient(&self, graph: &Graph, id: NodeId) -> Option<usize> {
+        graph.users(id).into_iter().find_map(|user| match &graph.node(user).op {
+            Op::ConvImageGrad(_) | Op::ConvKernelGrad(_) => Some(self.of_result(graph, user)),
+            Op::Gather { .. } => self.of_gradient(graph, user),
+            _ => None,
+        })
+    }
 }
 
 fn is_element_wise(op: &Op) -> bool {
@@ -119,16 +133,21 @@ fn row_and_column(shape: &[usize], index: usize) -> Option<[usize; 2]> {
     Some([index / width % height, index % width])
 }
 
-/// If a map between images leads from each row and column to every m-th: m.
-fn step(graph: &Graph, id: NodeId, map: &[u32]) -> Option<usize> {
+/// If a map between images leads from each row and column to every m-th of operand k: m.
+fn step(graph: &Graph, id: NodeId, k: usize, map: &[u32]) -> Option<usize> {
     let operands = graph.operands(id);
-    let [operand] = operands.as_slice() else { return None };
-    let (own, source) = (&graph.node(id).shape, &graph.node(*operand).shape);
+    let base: usize = operands[..k].iter().map(|&operand| graph.node(operand).elements()).sum();
+    let (own, source) = (&graph.node(id).shape, graph.node(operands[k]));
+    let range = base as u32..(base + source.elements()) as u32;
+    let source = &source.shape;
     let gathers = matches!(graph.node(id).op, Op::Gather { .. });
     // By row, and by column: where the first element of the result reads.
     let mut first: [Vec<Option<usize>>; 2] = [vec![None; *own.get(1)?], vec![None; *own.get(2)?]];
     for (at, &to) in map.iter().enumerate().filter(|(_, to)| **to != NONE) {
-        let (result, from) = if gathers { (at, to as usize) } else { (to as usize, at) };
+        if gathers && !range.contains(&to) {
+            continue;
+        }
+        let (result, from) = if gathers { (at, to as usize - base) } else { (to as usize, at) };
         let (result, from) = (row_and_column(own, result)?, row_and_column(source, from)?);
         for k in 0..2 {
             let slot = &mut first[k][result[k]];
