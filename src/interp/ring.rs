@@ -369,6 +369,9 @@ impl<'a> RingServer<'a> {
         let missing = || EngineError::Failed("a product has no operands".into());
         let small = self.keys.small();
         let sum = |pairs: &Vec<Pair>| {
+            if pairs.is_empty() {
+                return Ok(self.keys.zero());
+            }
             // The right one is shifted: it is the shared one where there is one.
             let turned = pairs
                 .iter()

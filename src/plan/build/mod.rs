@@ -13,9 +13,10 @@ use super::form::Form;
 use super::functions::{least_row, ring_functions};
 use super::gather::GatherPlan;
 use super::layout::Layout;
-use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, TableFn, locate};
+use super::lower::{AtomKind, Lowered, ProductKind, RangeOf, Side, SiteInput, TableFn, locate};
 use super::nominal::{Nominal, Sizes, weight_rms};
 use super::parameters::Parameters;
+use super::place::conv::Grid;
 use super::place::dense::Cut;
 use super::place::{NoLayout, Placed, Strides, place};
 use super::schedule::{
@@ -198,8 +199,26 @@ impl Builder<'_> {
     fn place_products(&mut self) -> Result<(), Diagnostic> {
         let mut roots: Vec<usize> = self.requests.keys().copied().collect();
         roots.sort_unstable();
+        let grid = Grid::of(&self.lowered.products, self.parameters.degree(), self.batch);
         for root in roots {
             let node = self.lowered.products[root].node;
+            if let ProductKind::Conv { part, geometry, phases } = &self.lowered.products[root].kind {
+                let placed = match &grid {
+                    Ok(Some(grid)) => grid.place(&self.lowered.products[root], *part, geometry, *phases),
+                    _ => {
+                        return Err(self.unsupported(
+                            node,
+                            "the images of this convolution do not fit a ring".into(),
+                            "too many rows and columns, even where only every 64th shares a polynomial",
+                            "use smaller images, or `--engine clear`",
+                        ));
+                    }
+                };
+                let amplitude = self.requests[&root];
+                let index = self.add_product(root, &placed, amplitude, 0)?;
+                self.product_at.insert(root, index);
+                continue;
+            }
             let strides = if self.parameters.is_ckks() { Strides::PowersOfTwo } else { Strides::Dense };
             let degree = self.parameters.degree();
             let cut = self.cut(root);

@@ -1,5 +1,6 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
+pub mod conv;
 pub mod dense;
 
 use std::collections::HashMap;
