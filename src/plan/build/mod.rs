@@ -134,9 +134,10 @@ impl Builder<'_> {
         let mut masters = Vec::new();
         for (&param, form) in params.iter().zip(&self.lowered.outputs) {
             let info = self.graph.param_info(param);
-            let product = form.terms.iter().find(|term| {
-                matches!(self.lowered.atoms[term.atom.0 as usize].kind, AtomKind::Product(_))
-            });
+            let product = form
+                .terms
+                .iter()
+                .find(|term| matches!(self.lowered.atoms[term.atom.0 as usize].kind, AtomKind::Product(_)));
             let factor = product.map_or(1.0, |term| term.coefficient.abs());
             let per_step = rate / self.batch as f64 * factor;
             // The gradient's amplitude is the largest power of two for which the range holds.
@@ -410,10 +411,11 @@ impl Builder<'_> {
 
     /// What is subtracted from a master after each step: what its gradient sums, all in one layout, which is the master's.
     fn update(&mut self, master: &mut Master, form: &Form, per_step: f64) -> Result<(), Diagnostic> {
-        let product = form.terms.iter().find_map(|term| match self.lowered.atoms[term.atom.0 as usize].kind {
-            AtomKind::Product(product) => Some(self.lowered.products[product].node),
-            _ => None,
-        });
+        let product =
+            form.terms.iter().find_map(|term| match self.lowered.atoms[term.atom.0 as usize].kind {
+                AtomKind::Product(product) => Some(self.lowered.products[product].node),
+                _ => None,
+            });
         let node = product.unwrap_or_default();
         let mut reads = self.reads(node, form, master.amplitude * per_step)?.into_iter();
         match (reads.next(), reads.next(), &form.constant) {
