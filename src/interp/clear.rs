@@ -13,6 +13,7 @@ use super::numeric::table::Compiled;
 use super::numeric::{PIECE, for_each_row};
 use super::{Batch, Engine, EngineError, Watch};
 use crate::graph::{Constant, Graph, NONE, NodeId, Op, ParamId, ShapeError, show_shape};
+use crate::typeck::Optimizer;
 
 /// The axis of the samples among the labels of a contraction: no letter.
 const SAMPLE: u8 = 0;
@@ -23,14 +24,28 @@ const CHUNK: usize = 256;
 pub struct ClearEngine {
     graph: Graph,
     gradients: Vec<(ParamId, NodeId)>,
+    /// The least rate, and the multiple of it that the epoch takes.
     rate: f64,
+    multiple: u32,
+    optimizer: Optimizer,
     params: Vec<Vec<f32>>,
+    /// Of the gradients, in their order; empty without momentum.
+    velocities: Vec<Vec<f32>>,
 }
 
 impl ClearEngine {
     /// Trains with the gradients of a loss, which stand in `graph` as sums over the batch.
     pub fn new(graph: Graph, gradients: Vec<(ParamId, NodeId)>, rate: f64, params: Vec<Vec<f32>>) -> Self {
-        Self { graph, gradients, rate, params }
+        let (optimizer, velocities) = (Optimizer::default(), Vec::new());
+        Self { graph, gradients, rate, multiple: 1, optimizer, params, velocities }
+    }
+
+    /// With rates that change, momentum and weight decay. Clipping is part of the gradients.
+    pub fn with_optimizer(self, optimizer: Optimizer) -> Self {
+        let has_momentum = optimizer.momentum > 0.0;
+        let zeros = |&(param, _): &(ParamId, NodeId)| vec![0.0; self.params[param.index()].len()];
+        let velocities = if has_momentum { self.gradients.iter().map(zeros).collect() } else { Vec::new() };
+        Self { multiple: optimizer.multiple(0), optimizer, velocities, ..self }
     }
 
     /// Trains on `loss`, a node of one element: differentiates it and fuses the tables of its gradients.
@@ -53,21 +68,38 @@ impl Engine for ClearEngine {
         "clear"
     }
 
+    fn begin_epoch(&mut self, epoch: usize) -> Result<(), EngineError> {
+        self.multiple = self.optimizer.multiple(epoch);
+        Ok(())
+    }
+
     fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError> {
         if watch.cancelled() {
             return Err(EngineError::Cancelled);
         }
         let nodes: Vec<NodeId> = self.gradients.iter().map(|&(_, node)| node).collect();
         let gradients = evaluate(&self.graph, &nodes, &self.params, batch)?;
-        let factor = (self.rate / batch.size as f64) as f32;
-        for (&(param, _), gradient) in self.gradients.iter().zip(gradients) {
+        let rate = self.rate * f64::from(self.multiple);
+        let factor = (rate / batch.size as f64) as f32;
+        // The gradient is that of the sum over the batch, so the decay counts for each sample.
+        let decay = (self.optimizer.weight_decay * batch.size as f64) as f32;
+        for (k, (&(param, _), mut gradient)) in self.gradients.iter().zip(gradients).enumerate() {
             let values = &mut self.params[param.0 as usize];
+            if decay > 0.0 {
+                gradient.iter_mut().zip(values.iter()).for_each(|(g, w)| *g += decay * w);
+            }
+            if let Some(velocity) = self.velocities.get_mut(k) {
+                let momentum = self.optimizer.momentum as f32;
+                velocity.iter_mut().zip(&mut gradient).for_each(|(v, g)| {
+                    *v = momentum * *v + *g;
+                    *g = *v;
+                });
+            }
             values.iter_mut().zip(gradient).for_each(|(w, g)| *w -= factor * g);
             if values.iter().any(|w| !w.is_finite()) {
                 let name = &self.graph.param_info(param).name;
                 return Err(EngineError::Failed(format!(
-                    "training diverges: `{name}` is no longer finite; take a smaller rate than {}",
-                    self.rate
+                    "training diverges: `{name}` is no longer finite; take a smaller rate than {rate}",
                 )));
             }
         }

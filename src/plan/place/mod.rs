@@ -1,5 +1,7 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
+mod dense;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::LazyLock;
@@ -7,6 +9,7 @@ use std::sync::LazyLock;
 use super::layout::{Layout, is_clean, meetings, support};
 use super::lower::{Contraction, Product, ProductKind, Side};
 use super::schedule::PieceProduct;
+use dense::Low;
 
 /// Layouts of a product's sides and of its result.
 #[derive(Clone, Debug)]
@@ -66,7 +69,20 @@ pub fn place(
     {
         return Ok(placed);
     }
-    place_with(products, root, degree, batch, false, |size| size)
+    match place_with(products, root, degree, batch, false, |size| size) {
+        Err(NoLayout::TooLarge { .. }) if is_cuttable(&products[root]) => {
+            let own = contraction(&products[root]);
+            let size = |at: usize| matrix(&products[root]).get(at).map_or(1, |&label| own.size(label));
+            dense::place(&products[root], degree, batch, strides, Low::shorter(size(0), size(1)))
+        }
+        placed => placed,
+    }
+}
+
+/// Whether the matrix of a product may be cut into several polynomials.
+fn is_cuttable(product: &Product) -> bool {
+    let leaves = product.sides.iter().all(|side| matches!(side, Side::Leaf(_)));
+    leaves && matches!(product.kind, ProductKind::Contract(_))
 }
 
 /// Layouts in which an index of a size takes `room` for it.
@@ -311,9 +327,9 @@ mod tests {
     use crate::graph::{Constant, NodeId};
     use crate::plan::form::Form;
 
-    const DEGREE: usize = 256;
+    pub(super) const DEGREE: usize = 256;
 
-    fn product(labels: [&str; 3], sizes: &[(u8, usize)], sampled: [bool; 2], batch_sum: bool) -> Product {
+    pub(super) fn product(labels: [&str; 3], sizes: &[(u8, usize)], sampled: [bool; 2], batch_sum: bool) -> Product {
         let leaf = || Side::Leaf(Form::constant(Constant::Uniform(0.0), &[]));
         Product {
             node: NodeId::default(),
@@ -339,7 +355,7 @@ mod tests {
         out
     }
 
-    fn negacyclic(a: &[i64], b: &[i64]) -> Vec<i64> {
+    pub(super) fn negacyclic(a: &[i64], b: &[i64]) -> Vec<i64> {
         let mut out = vec![0; DEGREE];
         for (i, &x) in a.iter().enumerate() {
             for (j, &y) in b.iter().enumerate() {
@@ -350,13 +366,13 @@ mod tests {
         out
     }
 
-    fn values(rows: usize, elements: usize, seed: i64) -> Vec<Vec<i64>> {
+    pub(super) fn values(rows: usize, elements: usize, seed: i64) -> Vec<Vec<i64>> {
         (0..rows as i64)
             .map(|r| (0..elements as i64).map(|e| (seed * 31 + r * 17 + e * 7) % 23 - 11).collect())
             .collect()
     }
 
-    fn read(layout: &Layout, polynomial: &[i64], sample: usize, element: usize) -> i64 {
+    pub(super) fn read(layout: &Layout, polynomial: &[i64], sample: usize, element: usize) -> i64 {
         let at = layout.position(DEGREE, sample, element);
         at.sign * polynomial[at.coefficient]
     }
@@ -428,8 +444,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let wide = product(["j", "jl", "l"], &[(b'j', 64), (b'l', 10)], [true, false], false);
-        let refused = place(&[wide], 0, DEGREE, 4, Strides::PowersOfTwo).unwrap_err();
-        assert_eq!(refused, NoLayout::TooLarge { needed: 640, degree: DEGREE });
+        let sizes = [(b'j', 64), (b'l', 10), (b'k', 2)];
+        let inner = product(["k", "kj", "j"], &sizes, [true, false], false);
+        let mut wide = product(["j", "jl", "l"], &sizes, [true, false], false);
+        wide.sides[0] = Side::Product(0);
+        let refused = place(&[inner, wide], 1, DEGREE, 4, Strides::PowersOfTwo).unwrap_err();
+        assert_eq!(refused, NoLayout::TooLarge { needed: 1280, degree: DEGREE });
     }
 }
