@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn a_padded_image_is_copied_row_by_row() {
-        let map: Arc<[u32]> = (0..28u32 * 32).map(|i| if i % 32 < 28 { i / 32 * 28 + i % 32 } else { NONE }).collect();
+        let map: Arc<[u32]> =
+            (0..28u32 * 32).map(|i| if i % 32 < 28 { i / 32 * 28 + i % 32 } else { NONE }).collect();
         assert!(matches!(Map::new(&map), Map::Runs(runs) if runs.len() == 28));
         let every_other: Arc<[u32]> = (0..100).map(|i| 2 * i).collect();
         assert!(matches!(Map::new(&every_other), Map::Indices(_)));

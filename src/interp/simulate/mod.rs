@@ -147,13 +147,7 @@ impl<'a, D: Domain> Simulation<'a, D> {
     }
 
     /// The sums of reads, `[samples, width]`, in units.
-    fn gathered(
-        &self,
-        reads: &[Gather],
-        state: &State<D::Number>,
-        samples: usize,
-        width: usize,
-    ) -> Vec<f64> {
+    fn gathered(&self, reads: &[Gather], state: &State<D::Number>, samples: usize, width: usize) -> Vec<f64> {
         let mut out = vec![0.0; samples * width];
         for_each_row(&mut out, width, |sample, out| {
             let mut sums = vec![D::Number::default(); width];

@@ -55,7 +55,9 @@ impl Noise {
     pub fn stream(self, place: Place, piece: usize) -> Stream {
         let mut key = [0; 32];
         let words = [self.seed, self.step, place.number(), piece as u64];
-        key.chunks_exact_mut(8).zip(words).for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
+        key.chunks_exact_mut(8)
+            .zip(words)
+            .for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_le_bytes()));
         Stream(ChaCha8Rng::from_seed(key))
     }
 
@@ -66,9 +68,8 @@ impl Noise {
         values: &mut [T],
         f: impl Fn(usize, &mut [T], &mut Stream) -> u64 + Sync,
     ) -> u64 {
-        let piece = |(piece, values): (usize, &mut [T])| {
-            f(piece * PIECE, values, &mut self.stream(place, piece))
-        };
+        let piece =
+            |(piece, values): (usize, &mut [T])| f(piece * PIECE, values, &mut self.stream(place, piece));
         values.par_chunks_mut(PIECE).enumerate().map(piece).sum()
     }
 }

@@ -23,10 +23,8 @@ impl Reals {
             factor: function.factor.as_ref().map(|p| Curve::polynomial(p, 1.0)),
             noise: function.output_noise,
         };
-        let curves = |site: &Vec<RingFunction>| SiteCurves {
-            tables: site.iter().map(table).collect(),
-            entries: None,
-        };
+        let curves =
+            |site: &Vec<RingFunction>| SiteCurves { tables: site.iter().map(table).collect(), entries: None };
         Self {
             modulus: schedule.modulus(),
             fresh_noise: schedule.parameters.fresh_noise_units(),

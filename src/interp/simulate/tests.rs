@@ -110,12 +110,14 @@ fn contraction() -> impl Strategy<Value = (ProductKind, [usize; 3])> {
         [b"kj", b"kj", b"k"],
         [b"", b"j", b"j"],
     ];
-    (prop::sample::select(labels.to_vec()), prop::collection::vec(1usize..20, 3)).prop_map(|(labels, sizes)| {
-        let sizes = b"jkl".iter().copied().zip(sizes).collect();
-        let own = Contraction { labels: labels.map(<[u8]>::to_vec), sizes };
-        let counts = [0, 1, 2].map(|k| own.labels[k].iter().map(|&label| own.size(label)).product());
-        (ProductKind::Contract(own), counts)
-    })
+    (prop::sample::select(labels.to_vec()), prop::collection::vec(1usize..20, 3)).prop_map(
+        |(labels, sizes)| {
+            let sizes = b"jkl".iter().copied().zip(sizes).collect();
+            let own = Contraction { labels: labels.map(<[u8]>::to_vec), sizes };
+            let counts = [0, 1, 2].map(|k| own.labels[k].iter().map(|&label| own.size(label)).product());
+            (ProductKind::Contract(own), counts)
+        },
+    )
 }
 
 fn convolution() -> impl Strategy<Value = (ProductKind, [usize; 3])> {
