@@ -103,7 +103,11 @@ fn a_frozen_prefix_is_cut_off_and_gives_the_same() {
         let params = Architecture::of(&whole.graph, whole.logits).initial(&whole.graph, 1);
         let made = per_sample(&prefix.graph, prefix.output, &[], &features);
         let (low, high) = prefix.range;
-        assert!(made.iter().all(|&v| low <= f64::from(v) && f64::from(v) <= high), "beyond {:?}", prefix.range);
+        assert!(
+            made.iter().all(|&v| low <= f64::from(v) && f64::from(v) <= high),
+            "beyond {:?}",
+            prefix.range
+        );
         let found = per_sample(&cut.graph, cut.logits, &params, &made);
         let expected = per_sample(&whole.graph, whole.logits, &params, &features);
         for (a, b) in found.iter().zip(&expected) {
@@ -118,7 +122,8 @@ fn a_frozen_prefix_is_cut_off_and_gives_the_same() {
 #[test]
 fn layers_start_from_a_file_as_far_as_it_has_them() {
     let weights = file(&[("dense1.w", &[4, 6]), ("dense1.b", &[6])]);
-    let task = task("model M(x: [4]) -> [3] { x |> dense(6) |> relu |> dense(3, bias: 0.5) }", INIT, &weights);
+    let task =
+        task("model M(x: [4]) -> [3] { x |> dense(6) |> relu |> dense(3, bias: 0.5) }", INIT, &weights);
     assert!(task.prefix.is_none() && task.frozen.is_empty());
     let (joined, nodes) = task.graph.with_joined_biases(&[task.logits]).unwrap();
     let initial = Architecture::of(&joined, nodes[0]).initial(&joined, 7);

@@ -38,9 +38,13 @@ const Y: [f32; BATCH] = [3.0, -2.0, 0.5, 1.0];
 /// The weights and the bias after each of some epochs of one step.
 fn trained(options: &str, epochs: usize) -> Vec<[f32; 3]> {
     let training = Training::compile(&task(options), BATCH, Settings::default()).unwrap();
-    let mut engine =
-        ClearEngine::new(training.step.clone(), training.gradients.clone(), training.rate, vec![vec![0.0; 3]])
-            .with_optimizer(training.optimizer.clone());
+    let mut engine = ClearEngine::new(
+        training.step.clone(),
+        training.gradients.clone(),
+        training.rate,
+        vec![vec![0.0; 3]],
+    )
+    .with_optimizer(training.optimizer.clone());
     let batch = Batch { index: 0, size: BATCH, features: &X, labels: &Y, arguments: None };
     (0..epochs)
         .map(|epoch| {

@@ -43,8 +43,11 @@ pub fn read(path: &Path, written: &Spanned<String>) -> Result<Weights, Diagnosti
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => {
             let help = match nearest_file(path) {
-                Some(near) => format!("did you mean \"{}\"?", Path::new(&written.value).with_file_name(near).display()),
-                None => "paths start at the folder of the program; `hesn run --out FILE` writes such a file".into(),
+                Some(near) => {
+                    format!("did you mean \"{}\"?", Path::new(&written.value).with_file_name(near).display())
+                }
+                None => "paths start at the folder of the program; `hesn run --out FILE` writes such a file"
+                    .into(),
             };
             problem("there is no such file".into(), help)
         }
@@ -66,7 +69,10 @@ pub fn read(path: &Path, written: &Spanned<String>) -> Result<Weights, Diagnosti
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|&n| n <= MAX_ELEMENTS);
         if count != Some(values.len()) {
             let (count, shape) = (values.len(), show_shape(&shape));
-            return Err(problem(format!("`{name}` has {count} values, which do not fill its shape {shape}"), usual()));
+            return Err(problem(
+                format!("`{name}` has {count} values, which do not fill its shape {shape}"),
+                usual(),
+            ));
         }
         if values.iter().any(|value| !value.is_finite()) {
             let help = "train again with a smaller rate: the weights have left the numbers that f32 holds";

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    Binary, Graph, NONE, NodeId, Op, Origin, ParamId, ScalarExpr, ScalarFn, ShapeError, elements,
-};
+use super::{Binary, Graph, NONE, NodeId, Op, Origin, ParamId, ScalarExpr, ScalarFn, ShapeError, elements};
 
 /// The gradients of a scalar, summed over the batch.
 #[derive(Clone, Debug)]

@@ -53,7 +53,12 @@ impl<'a> Elaborator<'a, '_> {
 
     /// The values that the file has for a parameter. One of another shape is an error if it is frozen; else it starts as
     /// it declares, with a warning.
-    fn find_given(&mut self, info: &ParamInfo, span: Span, frozen: bool) -> Result<Option<Arc<[f32]>>, Reported> {
+    fn find_given(
+        &mut self,
+        info: &ParamInfo,
+        span: Span,
+        frozen: bool,
+    ) -> Result<Option<Arc<[f32]>>, Reported> {
         let GivenWeights::File { path, span: file, weights } = self.given.clone() else { return Ok(None) };
         let Some(found) = weights.tensors.iter().find(|tensor| tensor.name == info.name) else {
             return Ok(None);
@@ -90,11 +95,13 @@ impl<'a> Elaborator<'a, '_> {
                 (format!("\"{path}\" has no weights for the frozen `{name}`"), Some(file), help)
             }
             _ => {
-                let help = "add `init: \"weights.json\"` to `train`: a file that `hesn run --out` has written";
+                let help =
+                    "add `init: \"weights.json\"` to `train`: a file that `hesn run --out` has written";
                 (format!("the frozen `{name}` has no weights"), None, help.to_owned())
             }
         };
-        let mut error = self.diagnostic(span, "E0222", message, "frozen: never trained, so its values must be given");
+        let mut error =
+            self.diagnostic(span, "E0222", message, "frozen: never trained, so its values must be given");
         if let Some(file) = file {
             error = error.label(file, "not in this file");
         }
@@ -124,8 +131,7 @@ pub fn prefix(split: &Split, input: Option<(f64, f64)>) -> Result<(Prefix, f64),
     };
     let ranges = ranges::solve(&split.prefix, &[output], &options)?;
     let (range, rms) = ranges.expected(output);
-    let prefix =
-        Prefix { graph: split.prefix.clone(), input: split.prefix_input, output, range };
+    let prefix = Prefix { graph: split.prefix.clone(), input: split.prefix_input, output, range };
     Ok((prefix, rms))
 }
 

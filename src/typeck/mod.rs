@@ -25,7 +25,9 @@ mod value;
 use crate::diagnostics::{Diagnostic, FileId, Severity, Sources};
 use crate::parser;
 
-pub use data_spec::{DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned, WeightTensor, Weights};
+pub use data_spec::{
+    DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned, WeightTensor, Weights,
+};
 pub use primitives::{INITS, Primitive};
 pub use program::*;
 

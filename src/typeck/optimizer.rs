@@ -43,12 +43,17 @@ fn rates(options: &mut Options<'_, '_>, epochs: usize) -> Option<(Spanned<f64>, 
     let rates = match &setting.course {
         None => list,
         Some(course) => match (list.as_slice(), halving(course)) {
-            (&[first], Some(every)) => (0..epochs.max(1)).map(|e| first / ((e / every) as f64).exp2()).collect(),
+            (&[first], Some(every)) => {
+                (0..epochs.max(1)).map(|e| first / ((e / every) as f64).exp2()).collect()
+            }
             _ => {
                 options.errors.push(
-                    Diagnostic::error("E0215", "a rate that changes is written `rate 1/4 halved every 2 epochs`")
-                        .label(course.span, "this is not")
-                        .help("or give a list with a rate for each epoch: `sgd: rate [1/4, 1/4, 1/8]`"),
+                    Diagnostic::error(
+                        "E0215",
+                        "a rate that changes is written `rate 1/4 halved every 2 epochs`",
+                    )
+                    .label(course.span, "this is not")
+                    .help("or give a list with a rate for each epoch: `sgd: rate [1/4, 1/4, 1/8]`"),
                 );
                 return None;
             }

@@ -318,7 +318,11 @@ impl<'a, 's> Tasks<'a, 's> {
         let wanted = [task.label, task.logits, task.loss];
         let too_large = |error: ShapeError| {
             let message = format!("`{}` is too large: {error}", train.model.value);
-            vec![Diagnostic::error("E0503", message).label(train.model.span, "this model").help("use smaller layers")]
+            vec![
+                Diagnostic::error("E0503", message)
+                    .label(train.model.span, "this model")
+                    .help("use smaller layers"),
+            ]
         };
         let split = if cut { task.graph.split(&wanted).map_err(too_large) } else { Ok(None) };
         let cut = split.and_then(|split| {
