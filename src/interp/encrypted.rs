@@ -433,6 +433,9 @@ impl<'a> Server<'a> {
         step.pairs(layouts, self.schedule.batch)
             .par_iter()
             .map(|pairs| {
+                if pairs.is_empty() {
+                    return Ok(Ciphertext::zero(self.keys.ring(), step.level)?);
+                }
                 // The right one is shifted: it is the shared one where there is one.
                 let shifted: Vec<Option<he::Operand>> = pairs
                     .iter()

@@ -61,7 +61,7 @@ pub struct ProductStep {
     pub side_per_sample: [bool; 2],
     pub layout: Layout,
     /// By piece of the result: the products of polynomials that it is the sum of; with `batch_sum` over all groups of
-    /// samples. At least one each.
+    /// samples. None where an element of the result meets nothing.
     pub sums: Vec<Vec<PieceProduct>>,
     /// Level of the result.
     pub level: usize,

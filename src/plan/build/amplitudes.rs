@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
 use crate::graph::NodeId;
-use crate::he::ckks::small::noise::route_units;
 
 use super::super::form::{AtomId, Form};
 use super::super::functions::RingFunction;
@@ -282,30 +281,7 @@ impl Builder<'_> {
         plan: &GatherPlan,
     ) {
         let Some(profile) = self.parameters.ckks() else { return };
-        let fresh = self.parameters.fresh_noise_units().powi(2);
-        let noises: Vec<[f64; 2]> = schedule
-            .operands
-            .iter()
-            .zip(&plan.operands)
-            .map(|(operand, routes)| {
-                let mut variances = [if operand.fresh { fresh } else { 0.0 }; 2];
-                for term in &operand.form.terms {
-                    let kind = schedule.atoms[term.atom.0 as usize].kind;
-                    let Some((site, table)) = kind.table() else { continue };
-                    let multiple =
-                        operand.amplitude * term.coefficient / schedule.sites[site].tables[table].amplitude;
-                    let own = &functions[site][table];
-                    variances[0] += (multiple * own.output_noise).powi(2);
-                    variances[1] += (multiple * own.hidden_noise).powi(2);
-                }
-                for route in routes {
-                    let depth = route.route.program.depths().into_iter().max().unwrap_or(0);
-                    let depth = depth + u32::from(route.route.mirrored);
-                    variances[1] += (route.multiple as f64 * route_units(profile, depth)).powi(2);
-                }
-                variances.map(f64::sqrt)
-            })
-            .collect();
+        let noises = plan.operand_noise(schedule, functions, profile);
         for (operand, noise) in schedule.operands.iter_mut().zip(noises) {
             [operand.noise, operand.hidden_noise] = noise;
         }

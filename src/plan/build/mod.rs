@@ -13,9 +13,10 @@ use super::form::Form;
 use super::functions::{least_row, ring_functions};
 use super::gather::GatherPlan;
 use super::layout::Layout;
-use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, TableFn, locate};
+use super::lower::{AtomKind, Lowered, ProductKind, RangeOf, Side, SiteInput, TableFn, locate};
 use super::nominal::{Nominal, Sizes, weight_rms};
 use super::parameters::Parameters;
+use super::place::conv::Grid;
 use super::place::dense::Cut;
 use super::place::{NoLayout, Placed, Strides, place};
 use super::schedule::{
@@ -133,9 +134,10 @@ impl Builder<'_> {
         let mut masters = Vec::new();
         for (&param, form) in params.iter().zip(&self.lowered.outputs) {
             let info = self.graph.param_info(param);
-            let product = form.terms.iter().find(|term| {
-                matches!(self.lowered.atoms[term.atom.0 as usize].kind, AtomKind::Product(_))
-            });
+            let product = form
+                .terms
+                .iter()
+                .find(|term| matches!(self.lowered.atoms[term.atom.0 as usize].kind, AtomKind::Product(_)));
             let factor = product.map_or(1.0, |term| term.coefficient.abs());
             let per_step = rate / self.batch as f64 * factor;
             // The gradient's amplitude is the largest power of two for which the range holds.
@@ -198,8 +200,26 @@ impl Builder<'_> {
     fn place_products(&mut self) -> Result<(), Diagnostic> {
         let mut roots: Vec<usize> = self.requests.keys().copied().collect();
         roots.sort_unstable();
+        let grid = Grid::of(&self.lowered.products, self.parameters.degree(), self.batch);
         for root in roots {
             let node = self.lowered.products[root].node;
+            if let ProductKind::Conv { part, geometry, phases } = &self.lowered.products[root].kind {
+                let placed = match &grid {
+                    Ok(Some(grid)) => grid.place(&self.lowered.products[root], *part, geometry, *phases),
+                    _ => {
+                        return Err(self.unsupported(
+                            node,
+                            "the images of this convolution do not fit a ring".into(),
+                            "too many rows and columns, even where only every 64th shares a polynomial",
+                            "use smaller images, or `--engine clear`",
+                        ));
+                    }
+                };
+                let amplitude = self.requests[&root];
+                let index = self.add_product(root, &placed, amplitude, 0)?;
+                self.product_at.insert(root, index);
+                continue;
+            }
             let strides = if self.parameters.is_ckks() { Strides::PowersOfTwo } else { Strides::Dense };
             let degree = self.parameters.degree();
             let cut = self.cut(root);
@@ -391,10 +411,11 @@ impl Builder<'_> {
 
     /// What is subtracted from a master after each step: what its gradient sums, all in one layout, which is the master's.
     fn update(&mut self, master: &mut Master, form: &Form, per_step: f64) -> Result<(), Diagnostic> {
-        let product = form.terms.iter().find_map(|term| match self.lowered.atoms[term.atom.0 as usize].kind {
-            AtomKind::Product(product) => Some(self.lowered.products[product].node),
-            _ => None,
-        });
+        let product =
+            form.terms.iter().find_map(|term| match self.lowered.atoms[term.atom.0 as usize].kind {
+                AtomKind::Product(product) => Some(self.lowered.products[product].node),
+                _ => None,
+            });
         let node = product.unwrap_or_default();
         let mut reads = self.reads(node, form, master.amplitude * per_step)?.into_iter();
         match (reads.next(), reads.next(), &form.constant) {

@@ -183,7 +183,8 @@ struct Placer<'a> {
 impl Placer<'_> {
     fn place(&self) -> Result<Placed, NoLayout> {
         let contracted = self.own.contracted();
-        let pieces: usize = self.axes.by_label.values().map(|axis| axis.pieces).fold(1, usize::saturating_mul);
+        let pieces: usize =
+            self.axes.by_label.values().map(|axis| axis.pieces).fold(1, usize::saturating_mul);
         if pieces > MOST_PRODUCTS {
             let needed = self.own.sizes.values().fold(1, |all: usize, &size| all.saturating_mul(size));
             return Err(NoLayout::TooLarge { needed, degree: self.degree });

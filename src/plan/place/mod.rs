@@ -1,5 +1,6 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
+pub mod conv;
 pub mod dense;
 
 use std::collections::HashMap;
@@ -341,7 +342,12 @@ mod tests {
 
     pub(super) const DEGREE: usize = 256;
 
-    pub(super) fn product(labels: [&str; 3], sizes: &[(u8, usize)], sampled: [bool; 2], batch_sum: bool) -> Product {
+    pub(super) fn product(
+        labels: [&str; 3],
+        sizes: &[(u8, usize)],
+        sampled: [bool; 2],
+        batch_sum: bool,
+    ) -> Product {
         let leaf = || Side::Leaf(Form::constant(Constant::Uniform(0.0), &[]));
         Product {
             node: NodeId::default(),
