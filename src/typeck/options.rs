@@ -1,6 +1,6 @@
 //! The options of `data` and `train`: each known, each once, each with a value that makes sense.
 
-use super::data_spec::{DataFormat, DataSpec, Outcome, Scale, Spanned};
+use super::data_spec::{DataFormat, DataSpec, Outcome, Scale, Spanned, Subset};
 use crate::diagnostics::{Diagnostic, Span, suggest};
 use crate::parser::ast::*;
 
@@ -51,14 +51,6 @@ impl<'a, 'e> Options<'a, 'e> {
     pub fn finish(self) {
         for setting in self.settings.iter().filter(|s| !self.known.contains(&s.key.value.as_str())) {
             let key = &setting.key;
-            if key.value == "init" {
-                self.errors.push(
-                    Diagnostic::error("E0105", "starting from given weights is not supported yet")
-                        .label(setting.span, "reserved for a later version")
-                        .help("remove it: parameters start as their layers say"),
-                );
-                continue;
-            }
             let help = match suggest(&key.value, self.known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known are {}", self.known.join(", ")),
@@ -87,7 +79,19 @@ impl<'a, 'e> Options<'a, 'e> {
         word
     }
 
-    fn one_of<T: Copy>(&mut self, key: &'static str, known: &[(T, &'static str)]) -> Option<Spanned<T>> {
+    /// A text in quotes.
+    pub fn text(&mut self, key: &'static str, wanted: &str) -> Option<Spanned<String>> {
+        let setting = self.take(key)?;
+        match setting.value.kind.as_ref() {
+            ExprKind::Str(text) => Some(Spanned::new(text.clone(), setting.value.span)),
+            _ => {
+                self.invalid(setting, wanted);
+                None
+            }
+        }
+    }
+
+    pub fn one_of<T: Copy>(&mut self, key: &'static str, known: &[(T, &'static str)]) -> Option<Spanned<T>> {
         let setting = self.take(key)?;
         let name = setting.value.as_name();
         if let Some((value, _)) = known.iter().find(|(_, word)| Some(*word) == name) {
@@ -149,7 +153,7 @@ fn as_word(e: &Expr) -> Option<Spanned<String>> {
     }
 }
 
-fn literal(e: &Expr) -> Option<f64> {
+pub fn literal(e: &Expr) -> Option<f64> {
     match e.kind.as_ref() {
         ExprKind::Int(n) => Some(*n as f64),
         ExprKind::Real(x) => Some(*x),
@@ -202,6 +206,7 @@ pub fn data_spec(data: &Data, errors: &mut Vec<Diagnostic>) -> Option<DataSpec> 
     let positive = options.word("positive");
     let features = columns(&mut options);
     let scale = options.one_of("scale", &Scale::ALL).unwrap_or(Spanned::new(Scale::None, data.span));
+    let subset = options.one_of("subset", &Subset::ALL).map_or(Subset::First, |subset| subset.value);
     let split = options.number("split", "a fraction between 0 and 1, such as 0.8", |x| x > 0.0 && x < 1.0);
     let train = options.count("train");
     let test = options.count("test");
@@ -226,6 +231,7 @@ pub fn data_spec(data: &Data, errors: &mut Vec<Diagnostic>) -> Option<DataSpec> 
         positive,
         features,
         scale,
+        subset,
         split,
         train,
         test,
