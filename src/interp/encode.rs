@@ -43,10 +43,8 @@ pub fn public_part(schedule: &Schedule, operand: &Operand, initial: &[Vec<f32>],
 /// The integers of the part of an operand that the client encrypts in its layout, `[samples, elements]`: of atoms that are on
 /// no wire of their own.
 pub fn fresh_part(schedule: &Schedule, operand: &Operand, batch: &Batch<'_>) -> Vec<i64> {
-    let is_wired =
-        |atom: usize| schedule.ring.as_ref().is_some_and(|ring| ring.gather.wire(atom).is_some());
-    let own: Vec<_> =
-        operand.form.terms.iter().filter(|term| !is_wired(term.atom.0 as usize)).collect();
+    let is_wired = |atom: usize| schedule.ring.as_ref().is_some_and(|ring| ring.gather.wire(atom).is_some());
+    let own: Vec<_> = operand.form.terms.iter().filter(|term| !is_wired(term.atom.0 as usize)).collect();
     let samples = if operand.per_sample { batch.size } else { 1 };
     let size = operand.form.elements();
     let mut out = Vec::with_capacity(samples * size);

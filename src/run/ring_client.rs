@@ -71,7 +71,10 @@ impl Roles for RingClient {
     fn encrypt(&self, schedule: &Schedule, batch: &Batch<'_>) -> Result<RingBatch, HeError> {
         let Some(RingPlan { gather, .. }) = &schedule.ring else { return Err(other_scheme(schedule)) };
         let encrypted = |polynomials: Vec<Vec<i64>>| {
-            polynomials.par_iter().map(|polynomial| self.key.encrypt(polynomial)).collect::<Result<_, HeError>>()
+            polynomials
+                .par_iter()
+                .map(|polynomial| self.key.encrypt(polynomial))
+                .collect::<Result<_, HeError>>()
         };
         let wires = gather
             .wires

@@ -54,7 +54,13 @@ impl RingServer<'_> {
     }
 
     /// All bootstraps of a stage.
-    pub(super) fn look_up(&self, stage: usize, sites: &[usize], state: &mut RingState, watch: &dyn Watch) -> Done<()> {
+    pub(super) fn look_up(
+        &self,
+        stage: usize,
+        sites: &[usize],
+        state: &mut RingState,
+        watch: &dyn Watch,
+    ) -> Done<()> {
         let schedule = self.schedule;
         let degree = schedule.degree() as u32;
         let half = degree / 2;

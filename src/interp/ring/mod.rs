@@ -192,7 +192,7 @@ impl<'a> RingServer<'a> {
     fn product(&self, step: &ProductStep, state: &RingState) -> Done<Vec<SmallCiphertext>> {
         let sides = step.sides.map(|side| self.source(side, state));
         let layouts = step.sides.map(|side| self.schedule.layout(side));
-            let small = self.keys.small();
+        let small = self.keys.small();
         let sum = |pairs: &Vec<Pair>| {
             // The right one is shifted: it is the shared one where there is one.
             let turned = pairs

@@ -154,8 +154,7 @@ pub(super) fn use_estimate(
     image: Option<&Image>,
     lanes: &Lanes,
 ) -> Result<Estimate, RouteError> {
-    let turned =
-        image.map(|image| Estimate { switches: image.switches(schedule) as f64, depth: 1 });
+    let turned = image.map(|image| Estimate { switches: image.switches(schedule) as f64, depth: 1 });
     if let Some(turned) = turned.filter(|turned| turned.switches == 0.0) {
         return Ok(turned);
     }
@@ -231,11 +230,7 @@ pub(super) fn choose(
 }
 
 /// The ways of all reads of a site to its lanes.
-pub(super) fn reads(
-    schedule: &Schedule,
-    site: &SiteStep,
-    lanes: &Lanes,
-) -> Result<Vec<Routes>, RouteError> {
+pub(super) fn reads(schedule: &Schedule, site: &SiteStep, lanes: &Lanes) -> Result<Vec<Routes>, RouteError> {
     let degree = schedule.degree();
     let route = |read: &Read| {
         let targets = read_targets(degree, &stands(schedule, site, read), lanes);

@@ -60,9 +60,7 @@ pub(super) fn wire(
     for &(index, operand, _) in &uses {
         direct += match &images[index] {
             Some(image) => image.switches(schedule) as f64,
-            None => {
-                schedule.polynomials(&operand.layout, operand.per_sample) as f64 * SWITCHES_PER_UPLOAD
-            }
+            None => schedule.polynomials(&operand.layout, operand.per_sample) as f64 * SWITCHES_PER_UPLOAD,
         };
     }
     let own = &schedule.atoms[atom];

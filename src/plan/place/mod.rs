@@ -329,7 +329,12 @@ mod tests {
 
     pub(super) const DEGREE: usize = 256;
 
-    pub(super) fn product(labels: [&str; 3], sizes: &[(u8, usize)], sampled: [bool; 2], batch_sum: bool) -> Product {
+    pub(super) fn product(
+        labels: [&str; 3],
+        sizes: &[(u8, usize)],
+        sampled: [bool; 2],
+        batch_sum: bool,
+    ) -> Product {
         let leaf = || Side::Leaf(Form::constant(Constant::Uniform(0.0), &[]));
         Product {
             node: NodeId::default(),
