@@ -11,7 +11,7 @@ use zip::result::ZipError;
 use super::labels::Column;
 use super::npy::{self, Header};
 use super::parts::{self, Part};
-use super::problem::{At, Problem, quote, thousands};
+use super::problem::{At, Problem, counted, quote, thousands};
 use super::source::{self, Fault};
 use super::{Raw, split};
 use crate::diagnostics::{Diagnostic, Span, suggest};
@@ -149,7 +149,7 @@ pub fn read(spec: &DataSpec, path: &Path, problem: &Problem<'_>) -> Result<Raw, 
     let mut column = Column::new(spec);
     match (features, labels) {
         (Found::Whole(x), Found::Whole(y)) => {
-            let part = part(&mut store, "all", [&x, &y], &mut column, spec, problem)?;
+            let part = part(&mut store, "", [&x, &y], &mut column, spec, problem)?;
             parts::join(part, None, column, problem)
         }
         (Found::Parts(x), Found::Parts(y)) => {
@@ -198,7 +198,9 @@ fn find(
     }
     let message = format!("it has no array {} of the {what}", quote(name));
     let shown: Vec<String> = names.iter().take(8).map(|name| quote(name)).collect();
-    let help = match suggest(name, names.iter().map(String::as_str)) {
+    // Of single letters, each is near to each.
+    let near = suggest(name, names.iter().map(String::as_str)).filter(|_| name.len() > 2);
+    let help = match near {
         Some(near) => format!("did you mean `{near}`?"),
         None if names.is_empty() => {
             "it has no arrays: save them with `np.savez(\"file.npz\", x=x, y=y)`".to_owned()
@@ -224,14 +226,13 @@ fn part(
     let rows = store.array(features, problem, |header, _| Ok(header.rows()?.0))?;
     let count = store.array(labels, problem, |header, _| match header.rows()? {
         (count, 1) => Ok(count),
-        (_, width) => Err(Fault::Format(format!(
-            "it has {} numbers for each sample: one number is wanted, the class or the target, as \
-             `y.argmax(axis=1)` gives it",
-            thousands(width as u64)
-        ))
+        (_, width) => Err(Fault::Kind(
+            format!("it has {} numbers for each sample", thousands(width as u64)),
+            "a label is one number: the index of the class, as `y.argmax(axis=1)` gives it, or the target",
+        )
         .into()),
     })?;
-    let taken = if name == "all" {
+    let taken = if name.is_empty() {
         whole(rows, count, spec, problem)?
     } else {
         parts::count(name, rows, count, spec, problem)?
@@ -262,8 +263,7 @@ fn part(
 /// How many samples need to be read of arrays that a split divides.
 fn whole(rows: usize, labels: usize, spec: &DataSpec, problem: &Problem<'_>) -> Result<usize, Diagnostic> {
     if rows != labels {
-        let (rows, labels) = (thousands(rows as u64), thousands(labels as u64));
-        let message = format!("it has {rows} samples, but {labels} labels");
+        let message = format!("it has {}, but {}", counted(rows, "sample"), counted(labels, "label"));
         return Err(problem.whole("E0611", &message, "they must be as many", "use arrays of one data set"));
     }
     let (train, test) = split::split(spec, rows, problem)?;

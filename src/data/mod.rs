@@ -10,6 +10,8 @@
 mod arrays;
 pub mod batches;
 mod csv;
+#[cfg(test)]
+mod format_tests;
 mod idx;
 pub mod labels;
 mod npy;

@@ -106,9 +106,10 @@ fn parse(text: &str) -> Result<Header, Fault> {
     let name = descr.strip_prefix('\'').and_then(|rest| rest.split('\'').next());
     let kind = name.and_then(Kind::parse).ok_or_else(|| {
         let shown = quote(name.unwrap_or_else(|| descr.split('}').next().unwrap_or_default()));
-        Fault::Format(format!(
-            "it has numbers of the type {shown}: convert them, as with `x.astype('float32')`"
-        ))
+        Fault::Kind(
+            format!("its numbers are of the type {shown}"),
+            "save it as float32 (`x.astype('float32')`), or as integers or bytes",
+        )
     })?;
     let order = after("fortran_order").ok_or_else(unclear)?;
     let inside =
@@ -120,8 +121,9 @@ fn parse(text: &str) -> Result<Header, Fault> {
     if order.starts_with("True") {
         // Of one axis, both orders are the same.
         if shape.iter().filter(|&&size| size != 1).count() > 1 {
-            return Err(Fault::Format(
-                "it is stored column by column: write it with `np.ascontiguousarray(x)`".to_owned(),
+            return Err(Fault::Kind(
+                "it is stored column by column".to_owned(),
+                "save it row by row, with `np.ascontiguousarray(x)`",
             ));
         }
     } else if !order.starts_with("False") {
@@ -134,7 +136,10 @@ impl Header {
     /// Samples and numbers of each: the first axis and the others together.
     pub fn rows(&self) -> Result<(usize, usize), Fault> {
         let Some((&rows, rest)) = self.shape.split_first() else {
-            return Err(Fault::Format("it is a single number, without an axis of samples".to_owned()));
+            return Err(Fault::Kind(
+                "it is a single number".to_owned(),
+                "the first axis of an array is that of the samples",
+            ));
         };
         let width = rest.iter().try_fold(1usize, |a, &b| a.checked_mul(b)).unwrap_or(usize::MAX);
         if width == 0 || width > MAX_SAMPLE || rows > u32::MAX as usize {

@@ -1,7 +1,7 @@
 //! Formats that keep training and test samples apart: what a declaration may say about them, and how both are joined.
 
 use super::labels::Column;
-use super::problem::{Problem, quote, thousands};
+use super::problem::{Problem, counted, quote, thousands};
 use super::source::too_large;
 use super::values::Values;
 use super::{MAX_NUMBERS, Raw};
@@ -57,15 +57,15 @@ pub fn count(
     spec: &DataSpec,
     problem: &Problem<'_>,
 ) -> Result<usize, Diagnostic> {
-    let (part, has) = (quote(part), thousands(rows as u64));
+    let has = format!("{} has {}", quote(part), counted(rows, "sample"));
     if rows != labels {
-        let message = format!("{part} has {has} samples, but {} labels", thousands(labels as u64));
+        let message = format!("{has}, but {}", counted(labels, "label"));
         return Err(problem.whole("E0611", &message, "they must be as many", "use files of one data set"));
     }
-    let asked = if part == "`train`" { &spec.train } else { &spec.test };
+    let asked = if part == "train" { &spec.train } else { &spec.test };
     let taken = asked.as_ref().map_or(rows, |count| count.value);
     if taken > rows || taken == 0 {
-        let message = format!("{part} has {has} samples, {} are asked for", thousands(taken as u64));
+        let message = format!("{has}, {} are asked for", thousands(taken as u64));
         let help = "ask for one at least, and for no more than there are";
         return Err(problem.whole("E0610", &message, "these files", help));
     }

@@ -28,7 +28,7 @@ const MAX_LABELS: u64 = 16 << 20;
 
 /// A label in a list.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a label is neither an integer nor a word")]
 enum Label {
     Integer(i64),
     Word(String),
@@ -179,16 +179,16 @@ fn open(path: &Path) -> Result<(Kind, usize, Reader<BufReader<File>>), Fault> {
     let reader = decoder.read_info().map_err(fault)?;
     let info = reader.info();
     if info.interlaced {
-        return Err(Fault::Format("it is interlaced: save it without".to_owned()));
+        return Err(Fault::Kind("it is interlaced".to_owned(), "save it without interlacing"));
     }
     let channels = match reader.output_color_type() {
         (ColorType::Grayscale, BitDepth::Eight) => 1,
         (ColorType::Rgb, BitDepth::Eight) => 3,
         (color, depth) => {
-            return Err(Fault::Format(format!(
-                "its pixels are {color:?} of {} bits: save them as grey or RGB of 8 bits, without transparency",
-                depth as u8
-            )));
+            return Err(Fault::Kind(
+                format!("its pixels are {color:?} of {} bits", depth as u8),
+                "save it as grey or RGB of 8 bits, without transparency",
+            ));
         }
     };
     let (pixels, height) = (info.width as usize, info.height as usize);

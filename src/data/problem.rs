@@ -18,7 +18,7 @@ const MAX_SCRIPT: u64 = 1 << 16;
 pub enum At<'a> {
     /// Line from 1, column from 0, name of the column.
     Cell { line: u64, column: usize, name: &'a str },
-    /// Number of a sample from 1, in `train`, `test` or `all`.
+    /// Number of a sample from 1, in `train` or `test`; no name if they are not apart.
     Sample { number: u64, part: &'a str },
 }
 
@@ -36,6 +36,7 @@ impl At<'_> {
             At::Cell { line, column, name } => {
                 format!("line {line}, column {} ({})", column + 1, quote(name))
             }
+            At::Sample { number, part: "" } => format!("sample {}", thousands(*number)),
             At::Sample { number, part } => format!("sample {} of {}", thousands(*number), quote(part)),
         }
     }
@@ -193,11 +194,22 @@ pub fn nearest_file(path: &Path) -> Option<String> {
 /// Text of a file, safe to show: shortened, without control characters.
 pub fn quote(text: &str) -> String {
     const LONGEST: usize = 40;
-    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let mut short = String::new();
+    for letter in text.chars().take(LONGEST) {
+        match letter {
+            '"' | '\'' => short.push(letter),
+            _ => short.extend(letter.escape_debug()),
+        }
+    }
     if text.chars().nth(LONGEST).is_some() {
         short.push('…');
     }
     format!("`{short}`")
+}
+
+/// 1 label, 2,000 labels
+pub fn counted(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(number as u64), if number == 1 { "" } else { "s" })
 }
 
 /// 12,345,678

@@ -16,6 +16,8 @@ pub enum Fault {
     Io(io::Error),
     /// It is not what its name says.
     Format(String),
+    /// It is whole, but of a kind that is not read: what it is, and how to convert it.
+    Kind(String, &'static str),
     /// How much of what.
     TooLarge(String),
     /// A number that cannot be used, with its place.
@@ -43,6 +45,12 @@ pub fn wrong(name: &str, path: &Path, kind: &str, fault: Fault, problem: &Proble
     let invalid = |message: String| problem.whole("E0611", &format!("{name}: {message}"), &label, help);
     match fault {
         Fault::Format(message) => invalid(message),
+        Fault::Kind(message, help) => problem.whole(
+            "E0611",
+            &format!("{name}: {message}"),
+            &format!("not a {kind} that hesn reads"),
+            help,
+        ),
         Fault::TooLarge(what) => too_large(problem, &format!("{what} in {name}")),
         Fault::Number(message) => problem.whole(
             "E0605",

@@ -10,11 +10,11 @@ use super::*;
 use crate::diagnostics::{FileId, Span};
 use crate::typeck::data_spec::{Outcome, Scale, Spanned};
 
-fn at<T>(value: T, start: usize) -> Spanned<T> {
+pub fn at<T>(value: T, start: usize) -> Spanned<T> {
     Spanned::new(value, Span::new(FileId(0), start, start + 1))
 }
 
-fn csv_spec(path: &str) -> DataSpec {
+pub fn csv_spec(path: &str) -> DataSpec {
     DataSpec {
         name: "d".into(),
         format: DataFormat::Csv,
@@ -33,7 +33,7 @@ fn csv_spec(path: &str) -> DataSpec {
 }
 
 /// Loads a text as `d.csv`, with changes to the declaration.
-fn read_with(text: impl AsRef<[u8]>, change: impl FnOnce(&mut DataSpec)) -> Result<Dataset, Diagnostic> {
+pub fn read_with(text: impl AsRef<[u8]>, change: impl FnOnce(&mut DataSpec)) -> Result<Dataset, Diagnostic> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("d.csv"), text).unwrap();
     let mut spec = csv_spec("d.csv");
@@ -51,7 +51,7 @@ pub fn all(samples: &Samples) -> Vec<f32> {
 }
 
 /// Code, message and help of what is wrong.
-fn wrong(result: Result<Dataset, Diagnostic>) -> String {
+pub fn wrong(result: Result<Dataset, Diagnostic>) -> String {
     let diagnostic = result.unwrap_err();
     assert!(!diagnostic.labels.is_empty(), "points into the program");
     format!("{} {} | {}", diagnostic.code, diagnostic.message, diagnostic.help.unwrap_or_default())
@@ -272,7 +272,7 @@ fn the_bundled_data_is_what_its_readme_says() {
 
 // ---- IDX ----
 
-fn images(count: u32, size: u32, pixels: &[u8]) -> Vec<u8> {
+pub fn images(count: u32, size: u32, pixels: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for word in [0x0803, count, size, size] {
         bytes.extend(u32::to_be_bytes(word));
@@ -281,7 +281,7 @@ fn images(count: u32, size: u32, pixels: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn labels(labels: &[u8]) -> Vec<u8> {
+pub fn labels(labels: &[u8]) -> Vec<u8> {
     let mut bytes = [0x0801u32, labels.len() as u32].map(u32::to_be_bytes).concat();
     bytes.extend(labels);
     bytes
@@ -325,7 +325,7 @@ fn idx_with(
     })
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

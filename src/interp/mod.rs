@@ -138,7 +138,7 @@ fn contract<T: Copy + Default>(
         };
         match &step.kind {
             ProductKind::Contract(own) => contracted(own, meet),
-            ProductKind::Conv { part, geometry } => convolved(*part, geometry, meet),
+            ProductKind::Conv { part, geometry, .. } => convolved(*part, geometry, meet),
         }
     }
     out

@@ -211,7 +211,9 @@ fn schedule(
     let Some(deepest) = deepest.map(Target::of) else {
         return Err(Diagnostic::error("E0502", "no parameters are left to choose from"));
     };
-    // The depth picks the ring.
+    // The depth picks the ring; images are cut for the smallest one.
+    let degree = rows.iter().map(|row| row.degree()).min().unwrap_or(deepest.degree);
+    let deepest = Target { degree, ..deepest };
     let lowered = Lowering::run(graph, outputs, ranges, deepest)?;
     let needed = depth(&lowered);
     let chosen = rows.iter().copied().find(|row| row.depth() >= needed);

@@ -114,13 +114,18 @@ impl<'a> RingServer<'a> {
     /// One step of gradient descent.
     pub fn step(&mut self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
         let state = self.run(batch, watch)?;
-        for (own, master) in self.masters.iter_mut().zip(&self.schedule.masters) {
-            let (product, factor) = master.gradient;
-            for (own, gradient) in own.iter_mut().zip(&state.products[product]) {
-                if factor < 0 {
-                    own.add_assign(gradient)?;
-                } else {
-                    own.sub_assign(gradient)?;
+        for (index, master) in self.schedule.masters.iter().enumerate() {
+            for &(source, factor) in &master.gradient {
+                let gradient = match source {
+                    Source::Operand(i) => &state.operands[i],
+                    Source::Product(i) => &state.products[i],
+                    Source::Master(_) => continue,
+                };
+                for (own, gradient) in self.masters[index].iter_mut().zip(gradient) {
+                    match factor {
+                        1 => own.sub_assign(gradient)?,
+                        factor => own.add_assign(&scaled(gradient, -factor))?,
+                    }
                 }
             }
         }
@@ -194,6 +199,9 @@ impl<'a> RingServer<'a> {
         let layouts = step.sides.map(|side| self.schedule.layout(side));
         let small = self.keys.small();
         let sum = |pairs: &Vec<Pair>| {
+            if pairs.is_empty() {
+                return Ok(self.keys.zero());
+            }
             // The right one is shifted: it is the shared one where there is one.
             let turned = pairs
                 .iter()

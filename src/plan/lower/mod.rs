@@ -11,7 +11,11 @@ use crate::graph::{Constant, ConvGeometry, Graph, NodeId, Op, ParamId, ScalarExp
 use super::form::{AtomId, Form};
 use super::parameters::Parameters;
 
+mod conv;
 mod multiply;
+mod phases;
+
+use phases::Phases;
 
 /// Where an atom's elements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,9 +29,11 @@ pub enum AtomKind {
         site: usize,
         function: usize,
     },
-    /// The working weights: a table over the master, and the public initial weights added in the clear.
+    /// The working weights: output `function` of a table over the master, and the public initial weights added in the
+    /// clear.
     Weight {
         site: usize,
+        function: usize,
         param: ParamId,
     },
     Product(usize),
@@ -37,8 +43,7 @@ impl AtomKind {
     /// The site and the function whose outputs the elements are, if a table gives them.
     pub fn table(self) -> Option<(usize, usize)> {
         match self {
-            Self::Lut { site, function } => Some((site, function)),
-            Self::Weight { site, .. } => Some((site, 0)),
+            Self::Lut { site, function } | Self::Weight { site, function, .. } => Some((site, function)),
             Self::Fresh(_) | Self::Label(_) | Self::Product(_) => None,
         }
     }
@@ -100,7 +105,12 @@ pub enum ConvPart {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProductKind {
     Contract(Contraction),
-    Conv { part: ConvPart, geometry: ConvGeometry },
+    Conv {
+        part: ConvPart,
+        geometry: ConvGeometry,
+        /// Of the convolution's result: residues of rows and columns that have polynomials of their own.
+        phases: usize,
+    },
 }
 
 impl ProductKind {
@@ -108,7 +118,7 @@ impl ProductKind {
     pub fn summed(&self) -> usize {
         match self {
             Self::Contract(own) => own.contracted().iter().map(|&label| own.size(label)).product(),
-            Self::Conv { part, geometry } => {
+            Self::Conv { part, geometry, .. } => {
                 let [outputs, channels, height, width] = geometry.kernel;
                 let taps = |stride: usize| height.div_ceil(stride) * width.div_ceil(stride);
                 match part {
@@ -188,6 +198,8 @@ pub trait RangeOf {
 pub struct Target {
     /// Products in a row that the ring carries.
     pub depth: usize,
+    /// Coefficients of the ring.
+    pub degree: usize,
     /// Functions of one value that a bootstrap gives.
     pub functions: usize,
     /// Whether outputs of two tables can be multiplied, element by element, before they leave the slots.
@@ -196,10 +208,10 @@ pub struct Target {
 
 impl Target {
     pub fn of(parameters: Parameters) -> Self {
-        let depth = parameters.depth();
+        let (depth, degree) = (parameters.depth(), parameters.degree());
         match parameters {
-            Parameters::Tfhe(_) => Self { depth, functions: 2, slot_products: false },
-            Parameters::Ckks(_) => Self { depth, functions: usize::MAX, slot_products: true },
+            Parameters::Tfhe(_) => Self { depth, degree, functions: 2, slot_products: false },
+            Parameters::Ckks(_) => Self { depth, degree, functions: usize::MAX, slot_products: true },
         }
     }
 }
@@ -213,6 +225,7 @@ pub struct Lowering<'a> {
     weights: HashMap<ParamId, AtomId>,
     tables: HashMap<NodeId, usize>,
     depth: Vec<usize>,
+    phases: Phases,
 }
 
 impl<'a> Lowering<'a> {
@@ -222,7 +235,9 @@ impl<'a> Lowering<'a> {
         ranges: &'a dyn RangeOf,
         target: Target,
     ) -> Result<Lowered, Diagnostic> {
+        let needed = graph.reachable(outputs);
         let mut lowering = Self {
+            phases: Phases::of(graph, &needed, target.degree),
             graph,
             ranges,
             target,
@@ -232,7 +247,6 @@ impl<'a> Lowering<'a> {
             tables: HashMap::new(),
             depth: Vec::new(),
         };
-        let needed = graph.reachable(outputs);
         for id in graph.ids().filter(|id| needed[id.index()]) {
             let form = lowering.node(id)?;
             lowering.forms[id.index()] = Some(form);
@@ -279,12 +293,20 @@ impl<'a> Lowering<'a> {
             Op::Offset(c) => form(self, 0).offset(*c),
             Op::Ascribe(_) => form(self, 0),
             Op::Gather { map, .. } => {
+                if let [operand] = operands.as_slice()
+                    && let Some(form) = self.repeated(id, *operand, map)
+                {
+                    return Ok(form);
+                }
                 let parts: Vec<Form> = operands.iter().map(|&o| self.form(o)).collect();
                 Form::gather(&parts.iter().collect::<Vec<_>>(), map, &node.shape)
             }
-            Op::ScatterAdd { map, .. } => form(self, 0).scatter_add(map, &node.shape).ok_or_else(|| {
-                self.unsupported(id, "it sums more encrypted values than one look-up can read; write it as a product with ones")
-            })?,
+            Op::ScatterAdd { map, .. } => match self.summed_positions(id, operands[0], map) {
+                Some(form) => form,
+                None => form(self, 0).scatter_add(map, &node.shape).ok_or_else(|| {
+                    self.unsupported(id, "it sums more encrypted values than one look-up can read; write it as a product with ones")
+                })?,
+            },
             Op::Contract { left, right, out } => {
                 self.contract(id, &operands, [left.clone(), right.clone(), out.clone()])?
             }
@@ -298,9 +320,9 @@ impl<'a> Lowering<'a> {
             }
             Op::Refresh => self.refresh(id, operands[0]),
             Op::Mul => self.mul(id, &operands)?,
-            Op::Conv(_) | Op::ConvImageGrad(_) | Op::ConvKernelGrad(_) => {
-                return Err(self.unsupported(id, "convolutions have no encrypted layout in this version"));
-            }
+            Op::Conv(geometry) => self.conv(id, &operands, ConvPart::Result, geometry)?,
+            Op::ConvImageGrad(geometry) => self.conv(id, &operands, ConvPart::Image, geometry)?,
+            Op::ConvKernelGrad(geometry) => self.conv(id, &operands, ConvPart::Kernel, geometry)?,
         })
     }
 
@@ -319,7 +341,8 @@ impl<'a> Lowering<'a> {
             per_sample: false,
             multiplier: None,
         });
-        let atom = self.atom(AtomKind::Weight { site: self.out.sites.len() - 1, param }, &shape, false);
+        let kind = AtomKind::Weight { site: self.out.sites.len() - 1, function: 0, param };
+        let atom = self.atom(kind, &shape, false);
         self.weights.insert(param, atom);
         atom
     }
@@ -385,6 +408,7 @@ impl<'a> Lowering<'a> {
         if let Some(atom) = form.as_atom()
             && let AtomKind::Product(product) = self.out.atoms[atom.0 as usize].kind
             && self.depth[product] < self.target.depth
+            && matches!(self.out.products[product].kind, ProductKind::Contract(_))
         {
             return (Side::Product(product), self.depth[product]);
         }

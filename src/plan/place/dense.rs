@@ -29,6 +29,24 @@ impl Low {
     }
 }
 
+/// Where the elements of a matrix's first axis stand, as the product that they come from has them: piece and slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AxisMap {
+    pub pieces: usize,
+    /// Slots of a piece, a power of two; degree / slots apart.
+    pub slots: usize,
+    pub places: Vec<(usize, usize)>,
+}
+
+/// How the axes of a matrix stand in its polynomials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Cut where that costs least, with this axis next to each other.
+    Low(Low),
+    /// The first axis as it comes; the second one is cut to fit between its slots.
+    Along(AxisMap),
+}
+
 /// Products of polynomials that one product may have within a group of samples.
 const MOST_PRODUCTS: usize = 1 << 16;
 
@@ -38,18 +56,20 @@ const RING_COST: f64 = 500.0;
 const PRODUCT_COST: f64 = 0.25;
 
 /// Where an index puts its elements.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Axis {
-    size: usize,
-    /// Elements in one polynomial.
-    room: usize,
+    pieces: usize,
+    /// Piece and slot of each element.
+    places: Vec<(usize, usize)>,
     stride: i64,
     mirrored: bool,
 }
 
 impl Axis {
-    fn pieces(&self) -> usize {
-        self.size.div_ceil(self.room)
+    /// Elements in their order, as many to a piece as it has room for.
+    fn contiguous(size: usize, room: usize, stride: usize, mirrored: bool) -> Self {
+        let places = (0..size).map(|i| (i / room, i % room)).collect();
+        Self { pieces: size.div_ceil(room).max(1), places, stride: stride as i64, mirrored }
     }
 
     fn natural(&self) -> i64 {
@@ -71,10 +91,10 @@ pub fn place(
     degree: usize,
     batch: usize,
     strides: Strides,
-    low: Low,
+    cut: &Cut,
 ) -> Result<Placed, NoLayout> {
     let own = contraction(product);
-    let axes = axes(product, degree, batch, strides, low).ok_or(NoLayout::NotClean)?;
+    let axes = axes(product, degree, batch, strides, cut).ok_or(NoLayout::NotClean)?;
     let sampled = (product.batch_sum || product.per_sample())
         && !pairs_samples(std::slice::from_ref(product), 0)
         && axes.block * 2 <= degree;
@@ -83,21 +103,56 @@ pub fn place(
     placer.place()
 }
 
-/// Rooms of the two axes of the matrix for which its three products cost least.
-fn axes(product: &Product, degree: usize, batch: usize, strides: Strides, low: Low) -> Option<Axes> {
+/// Where the axes of a product's matrix stand; every other index counts polynomials.
+fn axes(product: &Product, degree: usize, batch: usize, strides: Strides, cut: &Cut) -> Option<Axes> {
     let own = contraction(product);
     let labels = match matrix(product) {
         [] => own.labels[1].as_slice(),
         labels => labels,
     };
-    let &first = labels.first()?;
-    let (high, low) = match (labels.get(1), low) {
-        (None, _) => (first, None),
-        (Some(&second), Low::First) => (second, Some(first)),
-        (Some(&second), Low::Second) => (first, Some(second)),
+    let (&first, second) = (labels.first()?, labels.get(1).copied());
+    let mut by_label = BTreeMap::new();
+    let block = match cut {
+        Cut::Along(map) => {
+            let room = degree / map.slots.max(1);
+            let (pieces, places) = (map.pieces, map.places.clone());
+            by_label.insert(first, Axis { pieces, places, stride: room as i64, mirrored: true });
+            if let Some(second) = second {
+                by_label.insert(second, Axis::contiguous(own.size(second), room, 1, false));
+            }
+            map.slots * room
+        }
+        Cut::Low(low) => {
+            let (high, low) = match (second, low) {
+                (None, _) => (first, None),
+                (Some(second), Low::First) => (second, Some(first)),
+                (Some(second), Low::Second) => (first, Some(second)),
+            };
+            let columns = low.map_or(1, |label| own.size(label));
+            let rooms = rooms([own.size(high), columns], degree, batch, strides)?;
+            by_label.insert(high, Axis::contiguous(own.size(high), rooms[0], rooms[1], high == first));
+            if let Some(low) = low {
+                by_label.insert(low, Axis::contiguous(columns, rooms[1], 1, low == first));
+            }
+            rooms[0] * rooms[1]
+        }
     };
-    let rows = own.size(high);
-    let columns = low.map_or(1, |label| own.size(label));
+    for &label in own.labels.iter().flatten() {
+        by_label.entry(label).or_insert_with(|| Axis::contiguous(own.size(label), 1, 0, false));
+    }
+    let mirrored = by_label.get(&first)?;
+    // Slots of the first axis in one polynomial.
+    let slots = match cut {
+        Cut::Along(map) => map.slots,
+        Cut::Low(_) => mirrored.places.iter().map(|&(_, slot)| slot + 1).max()?,
+    };
+    let offset = (slots as i64 - 1) * mirrored.stride;
+    Some(Axes { by_label, block, offset })
+}
+
+/// How many elements of the high and the low axis one polynomial takes, so that the matrix's three products cost least.
+fn rooms(sizes: [usize; 2], degree: usize, batch: usize, strides: Strides) -> Option<[usize; 2]> {
+    let [rows, columns] = sizes;
     let rooms: Vec<[usize; 2]> = match strides {
         Strides::PowersOfTwo => (0..=columns.next_power_of_two().min(degree).ilog2())
             .map(|log| [(degree >> log).min(rows.next_power_of_two()), 1 << log])
@@ -113,20 +168,7 @@ fn axes(product: &Product, degree: usize, batch: usize, strides: Strides, low: L
         // A relinearisation and an operand of each side, of both signs.
         RING_COST * high * low + batch as f64 * (3.0 * (high + low) + 3.0 * PRODUCT_COST * high * low)
     };
-    let [high_room, low_room] = rooms.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
-    let mut by_label = BTreeMap::new();
-    for label in own.labels.iter().flatten().copied() {
-        let (room, stride) = match label {
-            label if label == high => (high_room, low_room),
-            label if low == Some(label) => (low_room, 1),
-            _ => (1, 0),
-        };
-        let axis = Axis { size: own.size(label), room, stride: stride as i64, mirrored: label == first };
-        by_label.insert(label, axis);
-    }
-    let mirrored = by_label.get(&first)?;
-    let offset = (mirrored.room as i64 - 1) * mirrored.stride;
-    Some(Axes { by_label, block: high_room * low_room, offset })
+    rooms.into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))
 }
 
 struct Placer<'a> {
@@ -141,7 +183,8 @@ struct Placer<'a> {
 impl Placer<'_> {
     fn place(&self) -> Result<Placed, NoLayout> {
         let contracted = self.own.contracted();
-        let pieces: usize = self.axes.by_label.values().map(Axis::pieces).fold(1, usize::saturating_mul);
+        let pieces: usize =
+            self.axes.by_label.values().map(|axis| axis.pieces).fold(1, usize::saturating_mul);
         if pieces > MOST_PRODUCTS {
             let needed = self.own.sizes.values().fold(1, |all: usize, &size| all.saturating_mul(size));
             return Err(NoLayout::TooLarge { needed, degree: self.degree });
@@ -179,27 +222,24 @@ impl Placer<'_> {
 
     /// The piece of a tensor in which the pieces of its indices meet.
     fn piece(&self, labels: &[u8], at: impl Fn(u8) -> usize) -> usize {
-        labels.iter().fold(0, |piece, label| piece * self.axes.by_label[label].pieces() + at(*label))
+        labels.iter().fold(0, |piece, label| piece * self.axes.by_label[label].pieces + at(*label))
     }
 
     fn pieces(&self, labels: &[u8]) -> usize {
-        labels.iter().map(|label| self.axes.by_label[label].pieces()).product()
+        labels.iter().map(|label| self.axes.by_label[label].pieces).product()
     }
 
     fn layout(&self, labels: &[u8], sign: impl Fn(u8) -> i64, offset: bool, sample_sign: i64) -> Layout {
         let modulus = 2 * self.degree as i64;
         let mut places = vec![(0usize, if offset { self.axes.offset } else { 0 })];
         for &label in labels {
-            let axis = self.axes.by_label[&label];
+            let axis = &self.axes.by_label[&label];
             let step = sign(label) * axis.stride;
-            let along = |i: usize| (i / axis.room, (i % axis.room) as i64 * step);
             places = places
                 .iter()
                 .flat_map(|&(piece, exponent)| {
-                    (0..axis.size).map(move |i| {
-                        let (own, by) = along(i);
-                        (piece * axis.pieces() + own, exponent + by)
-                    })
+                    let along = axis.places.iter();
+                    along.map(move |&(own, slot)| (piece * axis.pieces + own, exponent + slot as i64 * step))
                 })
                 .collect();
         }
@@ -222,7 +262,7 @@ impl Placer<'_> {
         let all = |labels: &[u8]| {
             let mut combinations: Vec<Vec<(u8, usize)>> = vec![Vec::new()];
             for &label in labels {
-                let pieces = self.axes.by_label[&label].pieces();
+                let pieces = self.axes.by_label[&label].pieces;
                 combinations = combinations
                     .iter()
                     .flat_map(|own| (0..pieces).map(move |i| [own.as_slice(), &[(label, i)]].concat()))

@@ -1,6 +1,7 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
-mod dense;
+pub mod conv;
+pub mod dense;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,7 +10,7 @@ use std::sync::LazyLock;
 use super::layout::{Layout, is_clean, meetings, support};
 use super::lower::{Contraction, Product, ProductKind, Side};
 use super::schedule::PieceProduct;
-use dense::Low;
+use dense::{Cut, Low};
 
 /// Layouts of a product's sides and of its result.
 #[derive(Clone, Debug)]
@@ -56,14 +57,21 @@ pub enum Strides {
     PowersOfTwo,
 }
 
-/// Finds layouts for `root` and the products that feed it without a table in between.
+/// Finds layouts for `root` and the products that feed it without a table in between. `cut` says how the matrix of a
+/// product stands whose sides are leaves; otherwise its first axis comes first, and it is cut if it does not fit.
 pub fn place(
     products: &[Product],
     root: usize,
     degree: usize,
     batch: usize,
     strides: Strides,
+    cut: Option<&Cut>,
 ) -> Result<Placed, NoLayout> {
+    if let Some(cut) = cut
+        && is_cuttable(&products[root])
+    {
+        return dense::place(&products[root], degree, batch, strides, cut);
+    }
     if strides == Strides::PowersOfTwo
         && let Ok(placed) = place_with(products, root, degree, batch, true, usize::next_power_of_two)
     {
@@ -71,16 +79,21 @@ pub fn place(
     }
     match place_with(products, root, degree, batch, false, |size| size) {
         Err(NoLayout::TooLarge { .. }) if is_cuttable(&products[root]) => {
-            let own = contraction(&products[root]);
-            let size = |at: usize| matrix(&products[root]).get(at).map_or(1, |&label| own.size(label));
-            dense::place(&products[root], degree, batch, strides, Low::shorter(size(0), size(1)))
+            let [first, second] = matrix_sizes(&products[root]);
+            dense::place(&products[root], degree, batch, strides, &Cut::Low(Low::shorter(first, second)))
         }
         placed => placed,
     }
 }
 
+/// Lengths of the first two axes of a product's matrix.
+pub fn matrix_sizes(product: &Product) -> [usize; 2] {
+    let own = contraction(product);
+    [0, 1].map(|at| matrix(product).get(at).map_or(1, |&label| own.size(label)))
+}
+
 /// Whether the matrix of a product may be cut into several polynomials.
-fn is_cuttable(product: &Product) -> bool {
+pub fn is_cuttable(product: &Product) -> bool {
     let leaves = product.sides.iter().all(|side| matches!(side, Side::Leaf(_)));
     leaves && matches!(product.kind, ProductKind::Contract(_))
 }
@@ -392,7 +405,7 @@ mod tests {
             let forward = product(["j", "jl", "l"], &sizes, [true, false], false);
             let backward = product(["l", "jl", "j"], &sizes, [true, false], false);
             let gradient = product(["j", "l", "jl"], &sizes, [true, true], true);
-            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch, strides).unwrap();
+            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch, strides, None).unwrap();
             let (forward, backward, gradient) = (place(&forward), place(&backward), place(&gradient));
             // What is read stands at multiples of a power of two, where that fits.
             if padded && n.next_power_of_two() * m.next_power_of_two() <= DEGREE {
@@ -433,7 +446,7 @@ mod tests {
             let inner = product(["j", "jl", "l"], &[(b'j', n), (b'l', m)], [false, false], false);
             let mut outer = product(["j", "jl", "l"], &[(b'j', m), (b'l', k)], [false, false], false);
             outer.sides[0] = Side::Product(0);
-            let placed = place(&[inner, outer], 1, DEGREE, 1, Strides::Dense).unwrap();
+            let placed = place(&[inner, outer], 1, DEGREE, 1, Strides::Dense, None).unwrap();
             let first = placed.inner[0].as_ref().unwrap();
             let (x, u, v) = (values(1, n, 3), values(1, n * m, 4), values(1, m * k, 5));
             let h = negacyclic(&polynomial(&first.sides[0], &x), &polynomial(&first.sides[1], &u));
@@ -453,7 +466,7 @@ mod tests {
         let inner = product(["k", "kj", "j"], &sizes, [true, false], false);
         let mut wide = product(["j", "jl", "l"], &sizes, [true, false], false);
         wide.sides[0] = Side::Product(0);
-        let refused = place(&[inner, wide], 1, DEGREE, 4, Strides::PowersOfTwo).unwrap_err();
+        let refused = place(&[inner, wide], 1, DEGREE, 4, Strides::PowersOfTwo, None).unwrap_err();
         assert_eq!(refused, NoLayout::TooLarge { needed: 1280, degree: DEGREE });
     }
 }
