@@ -24,7 +24,7 @@ fn logistic_regression_learns_encrypted_as_simulated() {
     let schedule = schedule_on(profile("standard"), &model.graph, model.loss, 24, 0.5);
     assert_eq!(schedule.luts(), 24 + 6);
     let initial = vec![vec![0.0; 6]];
-    let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1).unwrap();
+    let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1);
     let client = Client::new(schedule.parameters.tfhe().unwrap()).unwrap();
     let keys = client.server_keys(&schedule, &|_, _| ()).unwrap();
     let encrypted = client.encrypt(&schedule, &model.batch()).unwrap();

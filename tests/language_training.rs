@@ -109,7 +109,7 @@ fn a_softmax_learns_digits_in_simulation() {
     let schedule = training.schedule.as_ref().unwrap();
     let mut params = training.architecture.initial(&training.forward, 1);
     let initial = schedule.masters.iter().map(|master| params[master.param.index()].clone()).collect();
-    let mut engine = SimulateEngine::new(schedule, initial, 1).unwrap();
+    let mut engine = SimulateEngine::new(schedule, initial, 1);
     learn(&mut engine, &digits, training.epochs);
     for (master, values) in schedule.masters.iter().zip(engine.parameters().unwrap()) {
         params[master.param.index()] = values;

@@ -60,6 +60,18 @@ fn hidden_layers_with_masks_compute_what_simulate_predicts() {
 }
 
 #[test]
+fn matrices_of_several_polynomials_compute_what_simulate_predicts() {
+    let relu = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
+    let (g, l) = layers(&[300, 24, 10], lut("relu", relu, ScalarExpr::call(Function::Step, ScalarExpr::Z)));
+    let schedule = schedule_on(PARAMETERS, &g, l, 4, 0.5);
+    assert!(schedule.masters.iter().any(|master| master.layout.pieces > 1), "cut");
+    let sample = samples(4, 300, 10);
+    let batch =
+        Batch { index: 0, size: 4, features: &sample.features, labels: &sample.labels, arguments: None };
+    encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
+}
+
+#[test]
 fn products_of_two_encrypted_values_compute_what_simulate_predicts() {
     let slope = sigmoid().mul(ScalarExpr::Const(1.0).sub(sigmoid()));
     let (g, l) = mlp(lut("sigmoid", sigmoid(), slope));
@@ -75,7 +87,7 @@ fn twenty_steps_do_not_drift() {
     let mut model = Logistic::new(24);
     let schedule = schedule_on(PARAMETERS, &model.graph, model.loss, 24, 0.5);
     let initial = vec![vec![0.0; 6]];
-    let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1).unwrap();
+    let mut simulate = SimulateEngine::new(&schedule, initial.clone(), 1);
     let (client, keys) = keys();
     let encrypted = client.encrypt(&schedule, &model.batch()).unwrap();
     let mut server = RingServer::new(Arc::clone(keys), &schedule, initial).unwrap();
@@ -103,7 +115,7 @@ fn what_a_mask_hides_is_as_noisy_as_predicted() {
     server.step(&encrypted, &Unwatched).unwrap();
     let state = server.run(&encrypted, &Unwatched).unwrap();
     let degree = schedule.degree();
-    let all = Layout { exponents: (0..degree as u32).collect(), sample_stride: 0, samples: 1 };
+    let all = Layout::single(0..degree as u32, 0, 1);
     for (i, operand) in schedule.operands.iter().enumerate().filter(|(_, operand)| operand.packed) {
         let own = client.integers(&schedule, &all, &state.operands[i][..1], 1).unwrap();
         let used = support(&operand.layout, degree);

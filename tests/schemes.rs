@@ -60,7 +60,7 @@ fn difference(evaluation: &Evaluation, arguments: &HashMap<NodeId, Vec<f32>>, sl
     let batch = Batch { index: 0, size: 1, features: &[], labels: &[], arguments: Some(arguments) };
     let clear = clear::evaluate(&evaluation.graph, &[evaluation.result], &[], &batch).unwrap();
     let schedule = evaluation.schedule.as_ref().unwrap_or_else(|d| panic!("{d:?}"));
-    let mut engine = SimulateEngine::new(schedule, Vec::new(), 1).unwrap();
+    let mut engine = SimulateEngine::new(schedule, Vec::new(), 1);
     let simulated = engine.evaluate(&batch, &Unwatched).unwrap();
     let pairs = simulated[0].iter().zip(&clear[0]);
     (pairs.map(|(s, c)| f64::from((s - c).abs())).fold(0.0, f64::max), predicted(schedule, slope))
@@ -235,7 +235,7 @@ fn the_report_of_a_slot_product() {
     let schedule = evaluation.schedule.as_ref().unwrap();
     let costs = Costs::typical(schedule.parameters, 1);
     let extent = Extent { steps: 1, samples: 1 };
-    let report = report("f", schedule, &costs, extent, 0, &evaluation.choice).unwrap();
+    let report = report("f", schedule, &costs, extent, 0, &evaluation.choice);
     // The tangent first: the values that it multiplies are looked up in a second bootstrap.
     assert_eq!((report.luts_per_step, report.bootstraps_per_step), (80, 2));
     let tables: Vec<_> = report.bootstraps.iter().map(|b| (b.tables.join(" "), b.values)).collect();

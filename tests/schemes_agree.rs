@@ -89,7 +89,7 @@ fn program(
     let nominal = Nominal { input_rms: 0.5, argument_rms: HashMap::new() };
     let largest = (-64..=64).map(|i| f.eval(range * f64::from(i) / 64.0).abs()).fold(0.0, f64::max);
     let purpose = Purpose::Evaluate { ranges: &[2.0 * largest] };
-    (build(&g, lowered, &Fixed(range), parameters, 1, &nominal, &purpose).unwrap(), [x, w])
+    (build(&g, &lowered, &Fixed(range), (parameters, &[parameters]), 1, &nominal, &purpose).unwrap(), [x, w])
 }
 
 /// Standard deviation of the result's error: what the table reads wrong, and what it puts out.
@@ -156,7 +156,7 @@ proptest! {
             let (schedule, [at_x, at_w]) = program(parameters, f, range, n, m);
             let arguments = HashMap::from([(at_x, x.clone()), (at_w, w.clone())]);
             let batch = Batch { index: 0, size: 1, features: &[], labels: &[], arguments: Some(&arguments) };
-            let mut engine = SimulateEngine::new(&schedule, Vec::new(), 1).unwrap();
+            let mut engine = SimulateEngine::new(&schedule, Vec::new(), 1);
             let simulated = engine.evaluate(&batch, &Unwatched).unwrap();
             let what = format!("{name} on ±{range}, {n}×{m}, {}", parameters.scheme());
             check(&schedule, f, &format!("{what}, simulated"), &simulated[0], &inputs);

@@ -51,6 +51,14 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
         }
         let Some(schedule) = compiled.schedule() else { continue };
         let schedule = schedule.as_ref().map_err(|diagnostics| report(diagnostics))?;
+        if let Compiled::Train { task, .. } = &compiled
+            && let Some(prefix) = &task.prefix
+        {
+            let shape = show_shape(&prefix.graph.node(prefix.output).shape);
+            shell.note(&format!(
+                "the client computes the frozen layers in the clear and encrypts {shape} for each sample"
+            ));
+        }
         let extent = match &compiled {
             Compiled::Train { training, data, .. } => {
                 let length = Length::of(training, data.train.len, &RunOptions::default());
@@ -61,8 +69,7 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
         let parameters = schedule.parameters;
         let costs = *costs.entry(parameters.name()).or_insert_with(|| measure(parameters, shell));
         let alignments = typing.alignments.len();
-        let planned = estimate::report(compiled.name(), schedule, &costs, extent, alignments, choice)
-            .map_err(|diagnostic| report(&[diagnostic]))?;
+        let planned = estimate::report(compiled.name(), schedule, &costs, extent, alignments, choice);
         if args.json {
             shell.json(&planned);
         } else {

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::rc::Rc;
@@ -11,9 +10,10 @@ use csv::{ByteRecord, ReaderBuilder};
 
 use super::labels::Column;
 use super::problem::{At, Problem, quote, thousands};
-use super::{MAX_NUMBERS, Raw};
+use super::values::Values;
+use super::{MAX_NUMBERS, Raw, source};
 use crate::diagnostics::{Diagnostic, suggest};
-use crate::typeck::data_spec::{DataSpec, Outcome, Spanned};
+use crate::typeck::data_spec::{DataSpec, Outcome, Spanned, Subset};
 
 /// Bytes of one row: a forgotten quotation mark would otherwise swallow the file.
 const MAX_ROW: u64 = 64 << 20;
@@ -46,11 +46,11 @@ struct Columns {
 }
 
 pub fn read(spec: &DataSpec, path: &Path, problem: &Problem<'_>) -> Result<Raw, Diagnostic> {
-    let file = File::open(path).map_err(|error| problem.unreadable(path, &error))?;
-    if file.metadata().is_ok_and(|data| !data.is_file()) {
-        let help = "`csv` reads one file; a folder of IDX files is read by `idx(\"…\")`";
+    if path.exists() && !path.is_file() {
+        let help = "`csv` reads one file; folders are read by `idx(\"…\")`, `npy(\"…\")` and `png(\"…\")`";
         return Err(problem.whole("E0601", "it is not a file", "not a file", help));
     }
+    let file = source::open(path).map_err(|error| problem.unreadable(path, &error))?;
     parse(file, spec, problem)
 }
 
@@ -66,7 +66,7 @@ fn parse(source: impl Read, spec: &DataSpec, problem: &Problem<'_>) -> Result<Ra
     }
     let columns = header(&record, spec, problem)?;
     let wanted = match (&spec.train, &spec.test) {
-        (Some(train), Some(test)) => train.value.saturating_add(test.value),
+        (Some(train), Some(test)) if spec.subset == Subset::First => train.value.saturating_add(test.value),
         _ => usize::MAX,
     };
     let mut labels = Column::new(spec);
@@ -79,7 +79,7 @@ fn parse(source: impl Read, spec: &DataSpec, problem: &Problem<'_>) -> Result<Ra
         if record.len() != columns.names.len() {
             return Err(ragged(&record, columns.names.len(), line, problem));
         }
-        let at = |column: usize| At { line, column, name: &columns.names[column] };
+        let at = |column: usize| At::Cell { line, column, name: &columns.names[column] };
         if features.len() + columns.features.len() > MAX_NUMBERS || rows == u32::MAX as usize {
             let message = format!("it has more than {} numbers", thousands(MAX_NUMBERS as u64));
             let help = "take part of it: `train: 100000, test: 10000`, or fewer columns with `features: […]`";
@@ -105,7 +105,7 @@ fn parse(source: impl Read, spec: &DataSpec, problem: &Problem<'_>) -> Result<Ra
         names,
         columns: columns.names,
         rows,
-        features,
+        values: Values::Numbers(features),
         labels,
         bounds: None,
         train: None,
@@ -119,9 +119,19 @@ fn next(
 ) -> Result<bool, Diagnostic> {
     let line = reader.position().line();
     reader.read_byte_record(record).map_err(|error| {
-        let help = "check that every quotation mark is closed, and that the file is complete";
+        let unzips = matches!(error.kind(), csv::ErrorKind::Io(error) if damaged(error));
+        let help = match unzips {
+            true => "get the file again: it ends in `.gz`, or begins as gzip files do, and is damaged",
+            false => "check that every quotation mark is closed, and that the file is complete",
+        };
         problem.line("E0603", line, &format!("the row cannot be read: {error}"), help)
     })
+}
+
+/// What the unzipping of a file complains about, unlike an overlong row.
+fn damaged(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
+        || (error.kind() == io::ErrorKind::InvalidData && !error.to_string().starts_with("a row"))
 }
 
 /// Checks the header and finds the columns.
@@ -134,7 +144,7 @@ fn header(record: &ByteRecord, spec: &DataSpec, problem: &Problem<'_>) -> Result
             let help = "save it as UTF-8 (\"CSV UTF-8\" in a spreadsheet)";
             return Err(problem.line("E0607", 1, "the text is UTF-16", help));
         }
-        names.push(text(cell, At { line: 1, column, name: "header" }, problem)?.to_owned());
+        names.push(text(cell, At::Cell { line: 1, column, name: "header" }, problem)?.to_owned());
     }
     let mut first: HashMap<&str, usize> = HashMap::new();
     for (column, name) in names.iter().enumerate() {
@@ -239,7 +249,7 @@ fn number(cell: &[u8], at: At<'_>, problem: &Problem<'_>) -> Result<f32, Diagnos
             Ok(_) => "write a decimal point instead of the comma".to_owned(),
             Err(_) => format!(
                 "correct it, or leave the column out with `features: […]`; words can only be labels (`label: {}`)",
-                at.name
+                at.column_name()
             ),
         };
         return Err(problem.cell("E0604", at, &format!("{} is not a number", quote(cell)), &help));

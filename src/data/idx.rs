@@ -2,63 +2,24 @@
 //!
 //! Format: LeCun, Cortes and Burges, "The MNIST database", <http://yann.lecun.com/exdb/mnist/>.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
-
 use super::labels::Column;
+use super::parts::{self, Part};
 use super::problem::{At, Problem, thousands};
+use super::source::{self, Fault};
+use super::values::Values;
 use super::{MAX_NUMBERS, MAX_SAMPLE, Raw};
 use crate::diagnostics::Diagnostic;
-use crate::typeck::data_spec::{DataSpec, Outcome};
+use crate::typeck::data_spec::DataSpec;
 
 /// Type 8 (unsigned bytes) and the number of dimensions.
 const IMAGES: u32 = 0x0803;
 const LABELS: u32 = 0x0801;
 
-/// What a reader may find wrong with a file.
-enum Fault {
-    Io(io::Error),
-    Format(String),
-    TooLarge(String),
-}
-
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        Fault::Io(error)
-    }
-}
-
-/// One part of the data set: `train` or `t10k`.
-struct Part {
-    rows: usize,
-    /// Height and width of an image.
-    size: [usize; 2],
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
-}
-
 pub fn read(spec: &DataSpec, path: &Path, problem: &Problem<'_>) -> Result<Raw, Diagnostic> {
-    for (what, span) in [
-        (
-            "label",
-            match &spec.outcome {
-                Outcome::Class(column) | Outcome::Number(column) => Some(column.span),
-                Outcome::Implied => None,
-            },
-        ),
-        ("split", spec.split.as_ref().map(|split| split.span)),
-        ("features", spec.features.first().map(|feature| feature.span)),
-    ] {
-        if let Some(span) = span {
-            let message = format!("`{what}` has no meaning for `idx`");
-            let help = "its files say what are labels and what is for testing: leave it out; `train: N` and `test: N` \
-                        take fewer samples";
-            return Err(problem.option("E0611", span, &message, "not for `idx`", help));
-        }
-    }
+    parts::only_counts(spec, problem)?;
     if path.is_file() {
         let help = "name the folder with train-images-idx3-ubyte and its three companions";
         return Err(problem.whole("E0601", "`idx` wants a folder", "a file", help));
@@ -66,74 +27,30 @@ pub fn read(spec: &DataSpec, path: &Path, problem: &Problem<'_>) -> Result<Raw, 
     if !path.is_dir() {
         return Err(problem.unreadable(path, &io::ErrorKind::NotFound.into()));
     }
-    let train = part(path, "train", spec.train.as_ref().map(|c| c.value), problem)?;
-    let test = part(path, "t10k", spec.test.as_ref().map(|c| c.value), problem)?;
-    if train.size != test.size {
-        let show = |size: [usize; 2]| format!("{}×{}", size[0], size[1]);
-        let message =
-            format!("images for training are {}, for testing {}", show(train.size), show(test.size));
-        return Err(problem.whole("E0611", &message, "they differ", "use files of one data set"));
-    }
-    let rows = train.rows + test.rows;
-    if (train.pixels.len() + test.pixels.len()) > MAX_NUMBERS {
-        return Err(too_large(
-            problem,
-            &format!("{} pixels", thousands((rows * train.size[0] * train.size[1]) as u64)),
-        ));
-    }
     let mut labels = Column::new(spec);
-    for (row, &label) in train.labels.iter().chain(&test.labels).enumerate() {
-        let at = At { line: row as u64 + 1, column: 0, name: "label" };
-        labels.push(&label.to_string(), spec, at, problem)?;
-    }
-    Ok(Raw {
-        columns: Vec::new(),
-        names: Vec::new(),
-        shape: vec![1, train.size[0], train.size[1]],
-        rows,
-        features: train.pixels.iter().chain(&test.pixels).map(|&p| f32::from(p)).collect(),
-        labels,
-        bounds: Some((0.0, 255.0)),
-        train: Some(train.rows),
-    })
+    let train = part(path, ["train", "train"], &mut labels, spec, problem)?;
+    let test = part(path, ["test", "t10k"], &mut labels, spec, problem)?;
+    parts::join(train, Some(test), labels, problem)
 }
 
-fn too_large(problem: &Problem<'_>, what: &str) -> Diagnostic {
-    let help =
-        format!("at most {} numbers fit: take fewer with `train: N, test: N`", thousands(MAX_NUMBERS as u64));
-    problem.whole("E0612", &format!("it has {what}"), "too large", &help)
-}
-
-/// Reads images and labels of one part, the first `wanted` of them.
-fn part(folder: &Path, name: &str, wanted: Option<usize>, problem: &Problem<'_>) -> Result<Part, Diagnostic> {
-    let images = find(folder, &format!("{name}-images"), "idx3-ubyte");
-    let labels = find(folder, &format!("{name}-labels"), "idx1-ubyte");
-    let ([rows, height, width], pixels) = open(&images)
-        .and_then(|file| decode(file, IMAGES, wanted))
-        .map_err(|fault| wrong(&images, fault, problem))?;
-    let ([count], labels_read) = open(&labels)
-        .and_then(|file| decode(file, LABELS, wanted))
-        .map_err(|fault| wrong(&labels, fault, problem))?;
-    if rows != count {
-        let message =
-            format!("`{name}` has {} images, but {} labels", thousands(rows as u64), thousands(count as u64));
-        return Err(problem.whole("E0611", &message, "they must be as many", "use files of one data set"));
+/// Reads images and labels of one part, the first ones that are wanted.
+fn part(
+    folder: &Path,
+    [name, stem]: [&str; 2],
+    labels: &mut Column,
+    spec: &DataSpec,
+    problem: &Problem<'_>,
+) -> Result<Part, Diagnostic> {
+    let wanted = parts::wanted(spec, name);
+    let images = find(folder, &format!("{stem}-images"), "idx3-ubyte");
+    let classes = find(folder, &format!("{stem}-labels"), "idx1-ubyte");
+    let ([rows, height, width], pixels) = decode_file(&images, IMAGES, wanted, problem)?;
+    let ([count], cells) = decode_file(&classes, LABELS, wanted, problem)?;
+    let rows = parts::count(name, rows, count, spec, problem)?;
+    for (row, &label) in cells.iter().enumerate() {
+        labels.push(&label.to_string(), spec, At::Sample { number: row as u64 + 1, part: name }, problem)?;
     }
-    let taken = wanted.unwrap_or(rows);
-    if taken > rows || taken == 0 {
-        let message = format!(
-            "`{name}` has {} samples, {} are asked for",
-            thousands(rows as u64),
-            thousands(taken as u64)
-        );
-        return Err(problem.whole(
-            "E0610",
-            &message,
-            "these files",
-            "ask for one at least, and for no more than there are",
-        ));
-    }
-    Ok(Part { rows: taken, size: [height, width], pixels, labels: labels_read })
+    Ok(Part { rows, shape: vec![1, height, width], values: Values::Bytes(pixels) })
 }
 
 /// `train-images-idx3-ubyte`, or with a point, or gzipped; the first name if none is there.
@@ -144,10 +61,16 @@ fn find(folder: &Path, stem: &str, kind: &str) -> PathBuf {
     folder.join(found.unwrap_or_else(|| names[0].clone()))
 }
 
-fn open(path: &Path) -> Result<Box<dyn Read>, Fault> {
-    let file = BufReader::new(File::open(path)?);
-    let zipped = path.extension().is_some_and(|extension| extension == "gz");
-    Ok(if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+fn decode_file<const D: usize>(
+    path: &Path,
+    magic: u32,
+    wanted: Option<usize>,
+    problem: &Problem<'_>,
+) -> Result<([usize; D], Vec<u8>), Diagnostic> {
+    source::open(path).map_err(Fault::Io).and_then(|file| decode(file, magic, wanted)).map_err(|fault| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        source::wrong(&name, path, "IDX file", fault, problem)
+    })
 }
 
 /// Header and data: dimensions as the header says, bytes of the first `wanted` samples.
@@ -181,43 +104,9 @@ fn decode<const D: usize>(
             thousands(sample as u64)
         )));
     };
-    // Not allocated at once: the header may promise more than there is.
-    let mut data = Vec::new();
-    source.by_ref().take(bytes as u64).read_to_end(&mut data)?;
-    if data.len() < bytes {
-        let message = format!(
-            "it is cut off: its header promises {} samples of {} bytes, there are {} bytes",
-            thousands(dimensions[0] as u64),
-            thousands(sample as u64),
-            thousands(data.len() as u64)
-        );
-        return Err(Fault::Format(message));
-    }
-    if rows == dimensions[0] && source.read(&mut [0])? != 0 {
-        return Err(Fault::Format("it is longer than its header says".to_owned()));
+    let data = source::bytes(&mut source, bytes)?;
+    if rows == dimensions[0] {
+        source::end(&mut source)?;
     }
     Ok((dimensions, data))
-}
-
-fn wrong(path: &Path, fault: Fault, problem: &Problem<'_>) -> Diagnostic {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let help = "get the file again; IDX files begin with their type and dimensions";
-    match fault {
-        Fault::Format(message) => {
-            problem.whole("E0611", &format!("{name}: {message}"), "not a valid IDX file", help)
-        }
-        Fault::TooLarge(what) => too_large(problem, &format!("{what} in {name}")),
-        Fault::Io(error) => match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                problem.whole("E0611", &format!("{name}: it is cut off"), "not a valid IDX file", help)
-            }
-            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => problem.whole(
-                "E0611",
-                &format!("{name}: it is not a gzip file: {error}"),
-                "not a valid file",
-                help,
-            ),
-            _ => problem.unreadable(path, &error),
-        },
-    }
 }

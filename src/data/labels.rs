@@ -112,6 +112,21 @@ impl Column {
     }
 }
 
+impl Column {
+    /// The labels of the rows of `order`.
+    pub fn pick(self, order: &[u32]) -> Self {
+        fn rows<T: Copy>(cells: &[T], order: &[u32]) -> Vec<T> {
+            order.iter().map(|&row| cells[row as usize]).collect()
+        }
+        match self {
+            Column::Open => Column::Open,
+            Column::Integers(cells) => Column::Integers(rows(&cells, order)),
+            Column::Words { known, cells } => Column::Words { known, cells: rows(&cells, order) },
+            Column::Numbers(numbers) => Column::Numbers(rows(&numbers, order)),
+        }
+    }
+}
+
 /// Labels of both splits.
 pub struct Finished {
     pub train: Labels,

@@ -7,15 +7,24 @@
 //! Classes are numbered in numeric order if all labels are integers, else alphabetically (by code points); of two
 //! classes the second one is the positive one, or the one that `positive:` names.
 
+mod arrays;
 pub mod batches;
 mod csv;
+#[cfg(test)]
+mod format_tests;
 mod idx;
 pub mod labels;
+mod npy;
+mod parts;
+mod png;
 mod problem;
+mod samples;
 mod scale;
+mod source;
 mod split;
 #[cfg(test)]
 mod tests;
+mod values;
 mod weights;
 
 use std::cell::RefCell;
@@ -25,52 +34,18 @@ use std::sync::Arc;
 pub use batches::{Batches, permutation};
 pub use labels::Labels;
 pub use problem::{nearest_file, thousands};
+pub use samples::Samples;
 pub use scale::{Scaler, TargetScale};
 
 use crate::diagnostics::Diagnostic;
-use crate::typeck::data_spec::{DataCatalog, DataFormat, DataSpec, Scale, Schema, Spanned, Weights};
+use crate::typeck::data_spec::{DataCatalog, DataFormat, DataSpec, Scale, Schema, Spanned, Subset, Weights};
 use problem::Problem;
+use values::Values;
 
-/// Numbers that a data set may have in memory: 2 GiB of f32.
+/// Numbers that a data set may have in memory: 2 GiB of f32, 512 MiB of bytes.
 const MAX_NUMBERS: usize = 1 << 29;
 /// Numbers that one sample may have: a tensor's limit in the language.
 const MAX_SAMPLE: usize = crate::graph::MAX_ELEMENTS;
-
-/// Samples of one split.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Samples {
-    /// How many.
-    pub len: usize,
-    /// Scaled, row-major, `[len, width]`.
-    pub features: Vec<f32>,
-    pub labels: Labels,
-}
-
-impl Samples {
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Numbers of one sample.
-    pub fn width(&self) -> usize {
-        self.features.len().checked_div(self.len).unwrap_or(0)
-    }
-
-    /// Features `[rows.len(), width]` and labels `[rows.len(), outputs]` of some samples, in the order of `rows`.
-    ///
-    /// Labels are one-hot; with one output, the index of the class (1 is the positive one), or the scaled target.
-    pub fn gather(&self, rows: &[u32], outputs: usize) -> (Vec<f32>, Vec<f32>) {
-        let width = self.width();
-        let mut features = Vec::with_capacity(rows.len() * width);
-        let mut labels = Vec::with_capacity(rows.len() * outputs);
-        for &row in rows {
-            let row = row as usize;
-            features.extend_from_slice(&self.features[row * width..(row + 1) * width]);
-            self.labels.push(row, outputs, &mut labels);
-        }
-        (features, labels)
-    }
-}
 
 /// A data declaration, read.
 #[derive(Clone, Debug)]
@@ -87,7 +62,7 @@ pub struct Dataset {
     /// Names of all columns of the file; empty where the format has none.
     pub columns: Vec<String>,
     /// What was fitted on the training split: kept with the model, as new samples need the same scaling.
-    pub scaler: Scaler,
+    pub scaler: Arc<Scaler>,
     /// What is odd but not wrong.
     pub warnings: Vec<Diagnostic>,
 }
@@ -101,8 +76,8 @@ impl Dataset {
             train: self.train.len,
             test: self.test.len,
             range: spec.scale.value.range().or_else(|| {
-                let all = || self.train.features.iter().chain(&self.test.features).map(|&x| f64::from(x));
-                Some((all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max)))
+                let (train, test) = (self.train.range(), self.test.range());
+                Some((train.0.min(test.0), train.1.max(test.1)))
             }),
         }
     }
@@ -115,13 +90,39 @@ struct Raw {
     names: Vec<String>,
     shape: Vec<usize>,
     rows: usize,
-    /// `[rows, elements of shape]`
-    features: Vec<f32>,
+    /// `[rows, elements of shape]`, not scaled.
+    values: Values,
     labels: labels::Column,
     /// The interval onto which `scale: unit` looks, where the format fixes it.
     bounds: Option<(f32, f32)>,
     /// How many rows train, where the format says so.
     train: Option<usize>,
+}
+
+/// Shuffles which samples are taken: part of what a seed does not change, so that runs can be compared.
+const SUBSET_SEED: u64 = 0x6865_736e;
+
+impl Raw {
+    /// The same rows in a random order, those that train and those that test each for themselves where the format
+    /// keeps them apart; of these, as many as are asked for.
+    fn shuffled(self, spec: &DataSpec) -> Self {
+        let (order, train) = match self.train {
+            None => (permutation(self.rows, SUBSET_SEED), None),
+            Some(train) => {
+                let take = |rows: usize, count: &Option<Spanned<usize>>| {
+                    let mut order = permutation(rows, SUBSET_SEED);
+                    order.truncate(count.as_ref().map_or(rows, |count| count.value));
+                    order
+                };
+                let (mut order, test) = (take(train, &spec.train), take(self.rows - train, &spec.test));
+                let kept = order.len();
+                order.extend(test.into_iter().map(|row| train as u32 + row));
+                (order, Some(kept))
+            }
+        };
+        let values = self.values.pick(crate::graph::elements(&self.shape), &order);
+        Raw { rows: order.len(), values, labels: self.labels.pick(&order), train, ..self }
+    }
 }
 
 /// Reads the data of a declaration. Relative paths start at `folder`: that of the program.
@@ -131,26 +132,29 @@ pub fn load(spec: &DataSpec, folder: &Path) -> Result<Dataset, Diagnostic> {
     let raw = match spec.format {
         DataFormat::Csv => csv::read(spec, &path, &problem)?,
         DataFormat::Idx => idx::read(spec, &path, &problem)?,
+        DataFormat::Npy | DataFormat::Npz => arrays::read(spec, &path, &problem)?,
+        DataFormat::Png => png::read(spec, &path, &problem)?,
     };
+    let raw = if spec.subset == Subset::Shuffled { raw.shuffled(spec) } else { raw };
     let (train, test) = match raw.train {
         Some(train) => (train, raw.rows - train),
         None => split::split(spec, raw.rows, &problem)?,
     };
     let width = crate::graph::elements(&raw.shape);
     let mut warnings = Vec::new();
-    let (trained, tested) = (&raw.features[..train * width], &raw.features[train * width..][..test * width]);
-    let (mut scaler, constant) = Scaler::fit(spec.scale.value, trained, width, raw.bounds);
+    let (trained, tested) = raw.values.split(train * width, test * width);
+    let (mut scaler, constant) = Scaler::fit(spec.scale.value, &trained, width, raw.bounds);
     if !constant.is_empty() && spec.scale.value == Scale::Standard {
         warnings.push(problem.constant_columns(&constant, &raw.names));
     }
-    let (features_train, features_test) = (scaler.apply(trained), scaler.apply(tested));
     let finished = labels::finish(raw.labels, spec, train, test, &problem)?;
     warnings.extend(finished.warnings);
     scaler.target = finished.target;
+    let scaler = Arc::new(scaler);
     Ok(Dataset {
         name: spec.name.clone(),
-        train: Samples { len: train, features: features_train, labels: finished.train },
-        test: Samples { len: test, features: features_test, labels: finished.test },
+        train: Samples::new(train, trained, finished.train, scaler.clone()),
+        test: Samples::new(test, tested, finished.test, scaler.clone()),
         shape: raw.shape,
         classes: finished.classes,
         class_count: finished.count,

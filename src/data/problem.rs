@@ -1,7 +1,8 @@
 //! Diagnostics about data: each names the file, the place in it and the remedy, and points to the declaration.
 
 use std::fmt::Write as _;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::diagnostics::{Diagnostic, Span, suggest};
@@ -9,21 +10,35 @@ use crate::typeck::data_spec::DataSpec;
 
 /// Entries of a folder that are looked through for a suggestion.
 const MAX_ENTRIES: usize = 10_000;
+/// Bytes of a script that are looked through for a data set's name.
+const MAX_SCRIPT: u64 = 1 << 16;
 
 /// A place in a data file.
 #[derive(Clone, Copy, Debug)]
-pub struct At<'a> {
-    /// From 1.
-    pub line: u64,
-    /// From 0.
-    pub column: usize,
-    /// Of the column.
-    pub name: &'a str,
+pub enum At<'a> {
+    /// Line from 1, column from 0, name of the column.
+    Cell { line: u64, column: usize, name: &'a str },
+    /// Number of a sample from 1, in `train` or `test`; no name if they are not apart.
+    Sample { number: u64, part: &'a str },
 }
 
 impl At<'_> {
+    /// What `label: …` would be for this place.
+    pub fn column_name(&self) -> &str {
+        match self {
+            At::Cell { name, .. } => name,
+            At::Sample { .. } => "y",
+        }
+    }
+
     fn show(&self) -> String {
-        format!("line {}, column {} ({})", self.line, self.column + 1, quote(self.name))
+        match self {
+            At::Cell { line, column, name } => {
+                format!("line {line}, column {} ({})", column + 1, quote(name))
+            }
+            At::Sample { number, part: "" } => format!("sample {}", thousands(*number)),
+            At::Sample { number, part } => format!("sample {} of {}", thousands(*number), quote(part)),
+        }
     }
 }
 
@@ -72,7 +87,10 @@ impl<'a> Problem<'a> {
     /// About a cell.
     pub fn cell(&self, code: &'static str, at: At<'_>, message: &str, help: &str) -> Diagnostic {
         let message = format!("{}, {}: {message}", self.file(), at.show());
-        let label = format!("line {} of this file", at.line);
+        let label = match at {
+            At::Cell { line, .. } => format!("line {line} of this file"),
+            At::Sample { .. } => "in this data".to_owned(),
+        };
         Diagnostic::error(code, message).label(self.spec.path.span, label).help(help)
     }
 
@@ -100,6 +118,9 @@ impl<'a> Problem<'a> {
     /// What the user may have meant instead of a file that is not there.
     fn neighbour(&self, path: &Path) -> String {
         let general = "paths start at the folder of the program that declares the data";
+        if let Some(command) = fetch_command(self.path) {
+            return format!("`{command}` puts it there");
+        }
         match nearest_file(path) {
             Some(near) => {
                 let written = Path::new(&self.spec.path.value).with_file_name(near);
@@ -143,6 +164,20 @@ impl<'a> Problem<'a> {
     }
 }
 
+/// The command that brings a missing data set, if a script beside it offers one of that name.
+fn fetch_command(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let script = path.parent()?.join("fetch.sh");
+    let mut text = String::new();
+    File::open(&script).ok()?.take(MAX_SCRIPT).read_to_string(&mut text).ok()?;
+    // A line of its usage: "#   mnist   what it is".
+    let offered = text.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("#") && words.next() == Some(name)
+    });
+    (offered && !path.exists()).then(|| format!("sh {} {name}", script.display()))
+}
+
 /// The file beside a missing one whose name is nearest.
 pub fn nearest_file(path: &Path) -> Option<String> {
     let (folder, name) = path.parent().zip(path.file_name())?;
@@ -159,11 +194,22 @@ pub fn nearest_file(path: &Path) -> Option<String> {
 /// Text of a file, safe to show: shortened, without control characters.
 pub fn quote(text: &str) -> String {
     const LONGEST: usize = 40;
-    let mut short: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let mut short = String::new();
+    for letter in text.chars().take(LONGEST) {
+        match letter {
+            '"' | '\'' => short.push(letter),
+            _ => short.extend(letter.escape_debug()),
+        }
+    }
     if text.chars().nth(LONGEST).is_some() {
         short.push('…');
     }
     format!("`{short}`")
+}
+
+/// 1 label, 2,000 labels
+pub fn counted(number: usize, noun: &str) -> String {
+    format!("{} {noun}{}", thousands(number as u64), if number == 1 { "" } else { "s" })
 }
 
 /// 12,345,678

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::values::Values;
 use crate::typeck::data_spec::Scale;
 
 /// `scaled = clamp((x − offset)·factor, low, high)` for each feature.
@@ -26,21 +27,44 @@ pub struct TargetScale {
 }
 
 impl Scaler {
+    /// Leaves numbers as they are.
+    pub(super) fn identity(width: usize) -> Self {
+        Self {
+            scale: "none".into(),
+            offset: vec![0.0; width],
+            factor: vec![1.0; width],
+            clip: None,
+            target: None,
+        }
+    }
+
     /// Fits `[samples, width]` numbers; `bounds` are the minimum and maximum where the format fixes them. Also gives
     /// the features that have one value in all samples.
     pub(super) fn fit(
         scale: Scale,
-        features: &[f32],
+        values: &Values,
         width: usize,
         bounds: Option<(f32, f32)>,
     ) -> (Self, Vec<usize>) {
-        let rows = || features.chunks_exact(width.max(1));
+        match values {
+            Values::Bytes(values) => Self::fit_rows(scale, values, width, bounds),
+            Values::Numbers(values) => Self::fit_rows(scale, values, width, bounds),
+        }
+    }
+
+    fn fit_rows<T: Copy + Into<f64>>(
+        scale: Scale,
+        values: &[T],
+        width: usize,
+        bounds: Option<(f32, f32)>,
+    ) -> (Self, Vec<usize>) {
+        let rows = || values.chunks_exact(width.max(1));
         let samples = rows().len().max(1) as f64;
         let mut low = vec![f64::INFINITY; width];
         let mut high = vec![f64::NEG_INFINITY; width];
         let mut mean = vec![0.0; width];
         for row in rows() {
-            for (j, x) in row.iter().map(|&x| f64::from(x)).enumerate() {
+            for (j, x) in row.iter().map(|&x| x.into()).enumerate() {
                 (low[j], high[j]) = (low[j].min(x), high[j].max(x));
                 mean[j] += x / samples;
             }
@@ -48,7 +72,7 @@ impl Scaler {
         let mut variance = vec![0.0; width];
         for row in rows() {
             for (j, &x) in row.iter().enumerate() {
-                variance[j] += (f64::from(x) - mean[j]).powi(2) / samples;
+                variance[j] += (x.into() - mean[j]).powi(2) / samples;
             }
         }
         let constant: Vec<usize> = (0..width).filter(|&j| low[j] >= high[j]).collect();
@@ -70,17 +94,16 @@ impl Scaler {
         (Self { scale: name.to_owned(), offset, factor, clip: scale.range(), target: None }, constant)
     }
 
-    /// Scales `[samples, width]` numbers.
-    pub fn apply(&self, features: &[f32]) -> Vec<f32> {
-        let width = self.offset.len().max(1);
-        features
-            .iter()
-            .enumerate()
-            .map(|(i, &x)| {
-                let scaled = (f64::from(x) - self.offset[i % width]) * self.factor[i % width];
-                self.clip.map_or(scaled, |(low, high)| scaled.clamp(low, high)) as f32
-            })
-            .collect()
+    /// Scales one sample, and appends it.
+    pub fn extend<T: Copy + Into<f64>>(&self, sample: &[T], to: &mut Vec<f32>) {
+        let (low, high) = self.clip.unwrap_or((f64::NEG_INFINITY, f64::INFINITY));
+        let fitted = self.offset.iter().zip(&self.factor);
+        to.extend(
+            sample
+                .iter()
+                .zip(fitted)
+                .map(|(&x, (offset, factor))| ((x.into() - offset) * factor).clamp(low, high) as f32),
+        );
     }
 }
 

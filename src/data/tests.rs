@@ -10,11 +10,11 @@ use super::*;
 use crate::diagnostics::{FileId, Span};
 use crate::typeck::data_spec::{Outcome, Scale, Spanned};
 
-fn at<T>(value: T, start: usize) -> Spanned<T> {
+pub fn at<T>(value: T, start: usize) -> Spanned<T> {
     Spanned::new(value, Span::new(FileId(0), start, start + 1))
 }
 
-fn csv_spec(path: &str) -> DataSpec {
+pub fn csv_spec(path: &str) -> DataSpec {
     DataSpec {
         name: "d".into(),
         format: DataFormat::Csv,
@@ -23,6 +23,7 @@ fn csv_spec(path: &str) -> DataSpec {
         positive: None,
         features: Vec::new(),
         scale: at(Scale::None, 3),
+        subset: Subset::First,
         split: Some(at(0.5, 4)),
         train: None,
         test: None,
@@ -32,7 +33,7 @@ fn csv_spec(path: &str) -> DataSpec {
 }
 
 /// Loads a text as `d.csv`, with changes to the declaration.
-fn read_with(text: impl AsRef<[u8]>, change: impl FnOnce(&mut DataSpec)) -> Result<Dataset, Diagnostic> {
+pub fn read_with(text: impl AsRef<[u8]>, change: impl FnOnce(&mut DataSpec)) -> Result<Dataset, Diagnostic> {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("d.csv"), text).unwrap();
     let mut spec = csv_spec("d.csv");
@@ -44,8 +45,13 @@ fn read(text: impl AsRef<[u8]>) -> Result<Dataset, Diagnostic> {
     read_with(text, |_| {})
 }
 
+/// Scaled features of all samples.
+pub fn all(samples: &Samples) -> Vec<f32> {
+    samples.features(0..samples.len)
+}
+
 /// Code, message and help of what is wrong.
-fn wrong(result: Result<Dataset, Diagnostic>) -> String {
+pub fn wrong(result: Result<Dataset, Diagnostic>) -> String {
     let diagnostic = result.unwrap_err();
     assert!(!diagnostic.labels.is_empty(), "points into the program");
     format!("{} {} | {}", diagnostic.code, diagnostic.message, diagnostic.help.unwrap_or_default())
@@ -56,8 +62,8 @@ fn rows_are_split_in_the_order_of_the_file_and_words_are_classes_in_alphabetical
     let data = read("\u{feff}a,b,y\n1,2,pear\n 3 ,4e0,apple\n\n5,-6,pear\n7,8,apple\n").unwrap();
     assert_eq!(data.columns, ["a", "b", "y"]);
     assert_eq!(data.classes, ["apple", "pear"]);
-    assert_eq!(data.train.features, [1.0, 2.0, 3.0, 4.0]);
-    assert_eq!(data.test.features, [5.0, -6.0, 7.0, 8.0]);
+    assert_eq!(all(&data.train), [1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(all(&data.test), [5.0, -6.0, 7.0, 8.0]);
     assert_eq!(data.train.labels, Labels::Classes(vec![1, 0]));
     assert_eq!(data.test.gather(&[1, 0], 1), (vec![7.0, 8.0, 5.0, -6.0], vec![0.0, 1.0]));
     assert_eq!(data.test.gather(&[0], 2).1, [0.0, 1.0]);
@@ -96,7 +102,7 @@ fn chosen_columns_are_taken_in_the_order_of_the_program() {
         spec.features = vec![at("b".into(), 5), at("a".into(), 6)]
     })
     .unwrap();
-    assert_eq!(data.train.features, [2.0, 1.0]);
+    assert_eq!(all(&data.train), [2.0, 1.0]);
 }
 
 #[test]
@@ -104,17 +110,21 @@ fn scaling_is_fitted_on_the_training_rows_only() {
     let text = "a,b,y\n0,7,0\n2,7,1\n100,7,0\n1,7,1\n";
     let scaled = |scale| read_with(text, |spec| spec.scale = at(scale, 3)).unwrap();
     let standard = scaled(Scale::Standard);
-    assert_eq!(standard.train.features, [-1.0, 0.0, 1.0, 0.0]);
-    assert_eq!(standard.test.features, [4.0, 0.0, 0.0, 0.0], "clipped at four deviations");
+    assert_eq!(all(&standard.train), [-1.0, 0.0, 1.0, 0.0]);
+    assert_eq!(all(&standard.test), [4.0, 0.0, 0.0, 0.0], "clipped at four deviations");
     assert_eq!(standard.warnings[0].code, "W0601");
     assert!(standard.warnings[0].message.contains("`b`"));
-    assert_eq!(scaled(Scale::Unit).train.features, [0.0, 0.0, 1.0, 0.0]);
-    assert_eq!(scaled(Scale::Unit).test.features, [1.0, 0.0, 0.5, 0.0]);
-    assert_eq!(scaled(Scale::Centred).train.features, [-1.0, 0.0, 1.0, 0.0]);
-    assert_eq!(scaled(Scale::Centred).test.features, [2.0, 0.0, 0.0, 0.0]);
+    assert_eq!(all(&scaled(Scale::Unit).train), [0.0, 0.0, 1.0, 0.0]);
+    assert_eq!(all(&scaled(Scale::Unit).test), [1.0, 0.0, 0.5, 0.0]);
+    assert_eq!(all(&scaled(Scale::Centred).train), [-1.0, 0.0, 1.0, 0.0]);
+    assert_eq!(all(&scaled(Scale::Centred).test), [2.0, 0.0, 0.0, 0.0]);
     // The scaler that is kept with the model does the same to new samples.
-    let kept: Scaler = serde_json::from_str(&serde_json::to_string(&standard.scaler).unwrap()).unwrap();
-    assert_eq!(kept.apply(&[100.0, 7.0, 1.0, 7.0]), standard.test.features);
+    let kept: Scaler = serde_json::from_str(&serde_json::to_string(&*standard.scaler).unwrap()).unwrap();
+    let mut again = Vec::new();
+    for sample in [[100.0f32, 7.0], [1.0, 7.0]] {
+        kept.extend(&sample, &mut again);
+    }
+    assert_eq!(again, all(&standard.test));
 }
 
 #[test]
@@ -257,12 +267,12 @@ fn the_bundled_data_is_what_its_readme_says() {
     let data = load(&spec, &folder).unwrap();
     assert_eq!((data.train.len, data.test.len, &data.shape[..]), (1437, 360, &[64][..]));
     assert_eq!(data.class_count, Some(10));
-    assert!(data.train.features.iter().all(|x| x.abs() <= 2.0));
+    assert!(all(&data.train).iter().all(|x| x.abs() <= 2.0));
 }
 
 // ---- IDX ----
 
-fn images(count: u32, size: u32, pixels: &[u8]) -> Vec<u8> {
+pub fn images(count: u32, size: u32, pixels: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for word in [0x0803, count, size, size] {
         bytes.extend(u32::to_be_bytes(word));
@@ -271,7 +281,7 @@ fn images(count: u32, size: u32, pixels: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn labels(labels: &[u8]) -> Vec<u8> {
+pub fn labels(labels: &[u8]) -> Vec<u8> {
     let mut bytes = [0x0801u32, labels.len() as u32].map(u32::to_be_bytes).concat();
     bytes.extend(labels);
     bytes
@@ -315,7 +325,7 @@ fn idx_with(
     })
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
@@ -325,7 +335,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 fn idx_folders_are_read_zipped_or_not() {
     let plain = idx_with(|_| {}, |_| {}).unwrap();
     assert_eq!(plain.shape, [1, 2, 2]);
-    assert_eq!(plain.train.features[..4], [0.0, 0.2, 0.4, 1.0]);
+    assert_eq!(all(&plain.train)[..4], [0.0, 0.2, 0.4, 1.0]);
     assert_eq!(plain.classes, ["3", "7"]);
     assert_eq!(plain.test.labels, Labels::Classes(vec![0]));
     let zipped = idx_with(
@@ -411,7 +421,7 @@ proptest! {
         for body in [text.clone(), words.clone().into_bytes(), [b"a,y\n".as_slice(), words.as_bytes()].concat()] {
             if let Ok(data) = read(&body) {
                 prop_assert!(data.train.len > 0 && data.test.len > 0);
-                prop_assert!(data.train.features.iter().all(|x| x.is_finite()));
+                prop_assert!(all(&data.train).iter().all(|x| x.is_finite()));
             }
         }
         for body in [text.clone(), images(1, 2, &text), labels(&text), gzip(&text)] {
@@ -439,7 +449,7 @@ proptest! {
         }
         let data = read_with(text, |spec| spec.scale = at(scale, 3)).unwrap();
         let (low, high) = scale.range().unwrap();
-        for &x in data.train.features.iter().chain(&data.test.features) {
+        for &x in all(&data.train).iter().chain(&all(&data.test)) {
             prop_assert!(f64::from(x) >= low && f64::from(x) <= high);
         }
     }

@@ -1,6 +1,7 @@
 //! Between numbers and the integer coefficients of polynomials: what the client encrypts and what it reads back.
 
 use crate::graph::elements;
+use crate::plan::gather::Wire;
 use crate::plan::layout::Layout;
 use crate::plan::lower::AtomKind;
 use crate::plan::parameters::Parameters;
@@ -39,15 +40,18 @@ pub fn public_part(schedule: &Schedule, operand: &Operand, initial: &[Vec<f32>],
     (value * operand.amplitude).round() as i64
 }
 
-/// The integers of the part of an operand that the client encrypts: `[samples, elements]`.
+/// The integers of the part of an operand that the client encrypts in its layout, `[samples, elements]`: of atoms that are on
+/// no wire of their own.
 pub fn fresh_part(schedule: &Schedule, operand: &Operand, batch: &Batch<'_>) -> Vec<i64> {
+    let is_wired = |atom: usize| schedule.ring.as_ref().is_some_and(|ring| ring.gather.wire(atom).is_some());
+    let own: Vec<_> = operand.form.terms.iter().filter(|term| !is_wired(term.atom.0 as usize)).collect();
     let samples = if operand.per_sample { batch.size } else { 1 };
     let size = operand.form.elements();
     let mut out = Vec::with_capacity(samples * size);
     for sample in 0..samples {
         for element in 0..size {
             let mut value = 0.0;
-            for term in &operand.form.terms {
+            for term in &own {
                 let Some(index) = mapped(&term.map, element) else { continue };
                 let units = operand.amplitude * term.coefficient;
                 match schedule.atoms[term.atom.0 as usize].kind {
@@ -64,32 +68,58 @@ pub fn fresh_part(schedule: &Schedule, operand: &Operand, batch: &Batch<'_>) -> 
     out
 }
 
+/// The rings of what the client sends on a wire, N integers each.
+pub fn wire_rings(schedule: &Schedule, wire: &Wire, batch: &Batch<'_>) -> Vec<Vec<i64>> {
+    let degree = schedule.degree();
+    let atom = &schedule.atoms[wire.atom];
+    let size = elements(&atom.shape).max(1);
+    let mut rings = vec![vec![0i64; degree]; wire.lanes.rings];
+    for (at, &lane) in wire.lanes.at.iter().enumerate() {
+        let (sample, index) = (at / size, at % size);
+        let value = match atom.kind {
+            AtomKind::Fresh(node) => batch.fresh(node, sample, index),
+            _ => f64::from(batch.label(sample, index)),
+        };
+        let lane = lane as usize;
+        rings[lane / degree][lane % degree] = centred(schedule, (value * wire.amplitude).round() as i64);
+    }
+    rings
+}
+
 /// The polynomials, N coefficients each, of values `[samples, elements]` in a layout.
 pub fn polynomials(degree: usize, layout: &Layout, values: &[i64], per_sample: bool) -> Vec<Vec<i64>> {
-    let size = layout.exponents.len().max(1);
+    let size = layout.elements().max(1);
     let samples = if per_sample { values.len() / size } else { 1 };
-    let mut out = Vec::with_capacity(samples.div_ceil(layout.samples));
-    for first in (0..samples).step_by(layout.samples) {
-        let mut polynomial = vec![0i64; degree];
-        for sample in first..samples.min(first + layout.samples) {
-            for element in 0..layout.exponents.len() {
-                let (place, sign) = layout.position(degree, sample - first, element);
-                polynomial[place] += sign * values[sample * size + element];
-            }
+    let mut out = vec![vec![0i64; degree]; layout.polynomials(samples)];
+    for sample in 0..samples {
+        for element in 0..layout.elements() {
+            let at = layout.position(degree, sample, element);
+            out[at.polynomial][at.coefficient] += at.sign * values[sample * size + element];
         }
-        out.push(polynomial);
     }
     out
 }
 
+/// The polynomials of what is public in every sample of an operand; none if there is nothing.
+pub fn public_polynomials(
+    schedule: &Schedule,
+    operand: &Operand,
+    public: &[i64],
+    samples: usize,
+) -> Vec<Vec<i64>> {
+    if public.iter().all(|&v| v == 0) {
+        return Vec::new();
+    }
+    polynomials(schedule.degree(), &operand.layout, &public.repeat(samples), true)
+}
+
 /// The values `[samples, elements]` at their places in decrypted polynomials.
 pub fn read_back(degree: usize, layout: &Layout, polynomials: &[Vec<i64>], samples: usize) -> Vec<i64> {
-    let mut out = Vec::with_capacity(samples * layout.exponents.len());
+    let mut out = Vec::with_capacity(samples * layout.elements());
     for sample in 0..samples {
-        let polynomial = &polynomials[sample / layout.samples];
-        for element in 0..layout.exponents.len() {
-            let (place, sign) = layout.position(degree, sample % layout.samples, element);
-            out.push(sign * polynomial[place]);
+        for element in 0..layout.elements() {
+            let at = layout.position(degree, sample, element);
+            out.push(at.sign * polynomials[at.polynomial][at.coefficient]);
         }
     }
     out

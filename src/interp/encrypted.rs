@@ -45,7 +45,8 @@ pub struct Server<'a> {
     schedule: &'a Schedule,
     /// Public initial weights, by master.
     initial: Vec<Vec<f32>>,
-    masters: Vec<Ciphertext>,
+    /// By master: its pieces.
+    masters: Vec<Vec<Ciphertext>>,
     /// By site.
     tables: Vec<LutTable>,
     /// By operand: what the server adds in the clear.
@@ -81,7 +82,7 @@ impl<'a> Server<'a> {
         let masters = schedule
             .masters
             .iter()
-            .map(|_| Ciphertext::zero(keys.ring(), 0))
+            .map(|master| (0..master.layout.pieces).map(|_| Ciphertext::zero(keys.ring(), 0)).collect())
             .collect::<Result<Vec<_>, _>>()?;
         let tables =
             schedule.sites.iter().map(|site| table(schedule, profile, site)).collect::<Done<Vec<_>>>()?;
@@ -102,7 +103,7 @@ impl<'a> Server<'a> {
     }
 
     /// The masters: what the weights have changed since the start, encrypted.
-    pub fn masters(&self) -> &[Ciphertext] {
+    pub fn masters(&self) -> &[Vec<Ciphertext>] {
         &self.masters
     }
 
@@ -110,12 +111,19 @@ impl<'a> Server<'a> {
     pub fn step(&mut self, batch: &EncryptedBatch, watch: &dyn Watch) -> Done<State> {
         let state = self.run(batch, watch)?;
         for (index, master) in self.schedule.masters.iter().enumerate() {
-            let (product, factor) = master.gradient;
-            let gradient = &state.products[product][0];
-            if factor < 0 {
-                self.masters[index].add_assign(gradient)?;
-            } else {
-                self.masters[index].sub_assign(gradient)?;
+            for &(source, factor) in &master.gradient {
+                let gradient = match source {
+                    Source::Operand(i) => &state.operands[i],
+                    Source::Product(i) => &state.products[i],
+                    Source::Master(_) => continue,
+                };
+                for (own, gradient) in self.masters[index].iter_mut().zip(gradient) {
+                    match factor {
+                        1 => own.sub_assign(gradient)?,
+                        -1 => own.add_assign(gradient)?,
+                        factor => own.sub_assign(&gradient.mul_integer(factor)?)?,
+                    }
+                }
             }
         }
         Ok(state)
@@ -152,7 +160,7 @@ impl<'a> Server<'a> {
         match source {
             Source::Operand(i) => &state.operands[i],
             Source::Product(i) => &state.products[i],
-            Source::Master(i) => std::slice::from_ref(&self.masters[i]),
+            Source::Master(i) => &self.masters[i],
         }
     }
 
@@ -161,8 +169,9 @@ impl<'a> Server<'a> {
         let mut sum: Option<Ciphertext> = None;
         for &(source, factor) in &read.sources {
             let ciphertexts = self.source(source, state);
-            // What the batch shares is one polynomial.
-            let own = ciphertexts.get(polynomial).or_else(|| ciphertexts.first());
+            // What the batch shares is there once, as one group.
+            let own =
+                if ciphertexts.is_empty() { None } else { ciphertexts.get(polynomial % ciphertexts.len()) };
             let own = own.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?;
             let own = match factor {
                 1 => own.clone(),
@@ -185,32 +194,23 @@ impl<'a> Server<'a> {
     /// The LWEs of a read: `[samples, elements]`.
     fn extract(&self, read: &Read, state: &State, samples: usize) -> Done<Vec<Option<LweSmall>>> {
         let degree = self.schedule.degree();
-        let held = if read.per_sample { read.layout.samples } else { 1 };
         let rows = if read.per_sample { samples } else { 1 };
-        let parts: Vec<Vec<Option<LweSmall>>> = (0..rows.div_ceil(held))
+        let switched = (0..read.layout.polynomials(rows))
             .into_par_iter()
-            .map(|polynomial| {
-                let switched = self.keys.switch_out(&self.gathered(read, state, polynomial)?)?;
-                let mut out = Vec::new();
-                for sample in 0..held.min(rows - polynomial * held) {
-                    for element in 0..read.map.len() {
-                        out.push(match mapped(&read.map, element) {
-                            None => None,
-                            Some(index) => {
-                                let (place, sign) = read.layout.position(degree, sample, index);
-                                let mut lwe = switched.extract(place)?;
-                                if sign < 0 {
-                                    lwe.negate();
-                                }
-                                Some(lwe)
-                            }
-                        });
-                    }
+            .map(|polynomial| Ok(self.keys.switch_out(&self.gathered(read, state, polynomial)?)?))
+            .collect::<Done<Vec<_>>>()?;
+        (0..rows * read.map.len())
+            .into_par_iter()
+            .map(|at| {
+                let Some(index) = mapped(&read.map, at % read.map.len()) else { return Ok(None) };
+                let at = read.layout.position(degree, at / read.map.len(), index);
+                let mut lwe = switched[at.polynomial].extract(at.coefficient)?;
+                if at.sign < 0 {
+                    lwe.negate();
                 }
-                Ok(out)
+                Ok(Some(lwe))
             })
-            .collect::<Done<_>>()?;
-        Ok(parts.into_iter().flatten().collect())
+            .collect()
     }
 
     fn inputs(&self, site: &SiteStep, state: &State, batch: usize) -> Done<Vec<LweSmall>> {
@@ -337,18 +337,16 @@ impl<'a> Server<'a> {
                 if !operand.packed {
                     continue;
                 }
-                let (samples, held) = operand.rows(batch.size);
-                for first in (0..samples).step_by(held) {
-                    let mut entries = Vec::new();
-                    for sample in first..samples.min(first + held) {
-                        for element in 0..operand.form.elements() {
-                            if let Some(lwe) = self.packed_value(operand, state, sample, element)? {
-                                let (place, sign) = operand.layout.position(degree, sample - first, element);
-                                entries.push((lwe, place, sign < 0));
-                            }
+                let samples = operand.rows(batch.size);
+                let first = packs.len();
+                packs.resize_with(first + operand.layout.polynomials(samples), Vec::new);
+                for sample in 0..samples {
+                    for element in 0..operand.form.elements() {
+                        if let Some(lwe) = self.packed_value(operand, state, sample, element)? {
+                            let at = operand.layout.position(degree, sample, element);
+                            packs[first + at.polynomial].push((lwe, at.coefficient, at.sign < 0));
                         }
                     }
-                    packs.push(entries);
                 }
             }
             let entries: Vec<Vec<PackEntry<'_>>> = packs
@@ -368,8 +366,9 @@ impl<'a> Server<'a> {
                 if slices.is_empty() { Vec::new() } else { self.keys.pack_many(&slices, level)? }.into_iter();
             for &index in &own {
                 let operand = &schedule.operands[index];
-                let (samples, held) = operand.rows(batch.size);
-                let count = samples.div_ceil(held);
+                let samples = operand.rows(batch.size);
+                let count = operand.layout.polynomials(samples);
+                let public = self.public_polynomials(index, samples);
                 let mut ciphertexts: Vec<Ciphertext> = Vec::with_capacity(count);
                 for polynomial in 0..count {
                     let mut sum = if operand.packed { packed.next() } else { None };
@@ -386,7 +385,10 @@ impl<'a> Server<'a> {
                         Some(sum) => sum,
                         None => Ciphertext::zero(self.keys.ring(), level)?,
                     };
-                    ciphertexts.push(self.with_public(index, sum, samples, polynomial)?);
+                    ciphertexts.push(match public.get(polynomial) {
+                        Some(public) => sum.add_plain(public)?,
+                        None => sum,
+                    });
                 }
                 if level > 0 {
                     state.extended[index] = ciphertexts
@@ -400,27 +402,14 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    /// Adds the public part of an operand to one of its polynomials.
-    fn with_public(
-        &self,
-        index: usize,
-        sum: Ciphertext,
-        samples: usize,
-        polynomial: usize,
-    ) -> Done<Ciphertext> {
-        let operand = &self.schedule.operands[index];
-        let public = &self.public[index];
-        if public.iter().all(|&v| v == 0) {
-            return Ok(sum);
-        }
-        let held = operand.layout.samples;
-        let here = held.min(samples - polynomial * held);
-        let values: Vec<i64> = (0..here).flat_map(|_| public.iter().copied()).collect();
-        let plain = encode::polynomials(self.schedule.degree(), &operand.layout, &values, true);
-        Ok(match plain.first() {
-            Some(plain) => sum.add_plain(plain)?,
-            None => sum,
-        })
+    /// The polynomials of the public part of an operand; none if there is no such part.
+    fn public_polynomials(&self, index: usize, samples: usize) -> Vec<Vec<i64>> {
+        encode::public_polynomials(
+            self.schedule,
+            &self.schedule.operands[index],
+            &self.public[index],
+            samples,
+        )
     }
 
     fn product(&self, step: &ProductStep, state: &State) -> Done<Vec<Ciphertext>> {
@@ -438,16 +427,41 @@ impl<'a> Server<'a> {
             Source::Operand(i) => state.extended[i].as_slice(),
             _ => chained[k].as_slice(),
         });
-        let count = sides[0].len().max(sides[1].len());
-        let at = |k: usize, i: usize| sides[k].get(i).or_else(|| sides[k].first());
-        let pairs = (0..count)
-            .map(|i| at(0, i).zip(at(1, i)))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| EngineError::Failed("a product has no operands".into()))?;
-        if step.batch_sum {
-            return Ok(vec![self.keys.product_sum(&pairs)?]);
-        }
-        Ok(pairs.par_iter().map(|&pair| self.keys.product_sum(&[pair])).collect::<Result<_, _>>()?)
+        let degree = self.schedule.degree() as u32;
+        let layouts = step.sides.map(|side| self.schedule.layout(side));
+        let missing = || EngineError::Failed("a product has no operands".into());
+        step.pairs(layouts, self.schedule.batch)
+            .par_iter()
+            .map(|pairs| {
+                if pairs.is_empty() {
+                    return Ok(Ciphertext::zero(self.keys.ring(), step.level)?);
+                }
+                // The right one is shifted: it is the shared one where there is one.
+                let shifted: Vec<Option<he::Operand>> = pairs
+                    .iter()
+                    .map(|pair| {
+                        if pair.shift == 0 {
+                            return Ok(None);
+                        }
+                        let own = self.source(step.sides[1], state).get(pair.right).ok_or_else(missing)?;
+                        let mut power = vec![0i64; (pair.shift % degree) as usize + 1];
+                        power[(pair.shift % degree) as usize] = 1;
+                        let turned = own.mul_plain(&power)?;
+                        let turned = if pair.shift < degree { turned } else { turned.negate()? };
+                        Ok(Some(self.keys.operand(&turned)?))
+                    })
+                    .collect::<Done<_>>()?;
+                let pairs = pairs
+                    .iter()
+                    .zip(&shifted)
+                    .map(|(pair, shifted)| {
+                        let right = shifted.as_ref().or_else(|| sides[1].get(pair.right));
+                        sides[0].get(pair.left).zip(right).ok_or_else(missing)
+                    })
+                    .collect::<Done<Vec<_>>>()?;
+                Ok(self.keys.product_sum(&pairs)?)
+            })
+            .collect()
     }
 }
 

@@ -115,7 +115,7 @@ fn cheaper(first: Candidate, second: Candidate, family: Family, steps: usize) ->
     let seconds = |candidate: &Candidate| {
         let schedule = candidate.schedule.as_ref().map_err(Clone::clone)?;
         let costs = Costs::typical(schedule.parameters, 1);
-        let step = step_seconds(schedule, &costs)?;
+        let step = step_seconds(schedule, &costs);
         Ok::<_, Diagnostic>([step, step * steps as f64 + costs.key_seconds])
     };
     match (seconds(&first), seconds(&second)) {

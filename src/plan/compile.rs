@@ -12,7 +12,6 @@ use crate::typeck::{Batch, EvalTask, Optimizer, TaskArgument, TrainTask};
 use super::build::{Purpose, build};
 use super::check::{check_function, check_training, input_rms};
 use super::choice::{Candidate, Choice, choose};
-use super::functions::least_row;
 use super::initial::Architecture;
 use super::lower::{Lowered, Lowering, Side, Target};
 use super::nominal::Nominal;
@@ -217,22 +216,15 @@ fn schedule(
     let Some(deepest) = deepest.map(Target::of) else {
         return Err(Diagnostic::error("E0502", "no parameters are left to choose from"));
     };
-    // The depth picks the ring, and the ring says which products must be cut.
-    let uncut = Target { degree: usize::MAX, ..deepest };
-    let needed = depth(&Lowering::run(graph, outputs, ranges, uncut)?);
+    // The depth picks the ring; images are cut for the smallest one.
+    let degree = rows.iter().map(|row| row.degree()).min().unwrap_or(deepest.degree);
+    let deepest = Target { degree, ..deepest };
+    let lowered = Lowering::run(graph, outputs, ranges, deepest)?;
+    let needed = depth(&lowered);
     let chosen = rows.iter().copied().find(|row| row.depth() >= needed);
     let Some(parameters) = chosen else {
         return Err(Diagnostic::error("E0301", format!("no profile carries {needed} products in a row"))
             .help("put `refresh(…)` or a function between them"));
     };
-    let lowered = Lowering::run(graph, outputs, ranges, Target { degree: parameters.degree(), ..deepest })?;
-    let schedule = build(graph, lowered.clone(), ranges, parameters, batch, nominal, purpose)?;
-    let Parameters::Ckks(largest) = parameters else { return Ok(schedule) };
-    // The functions pick the row of the ring engine.
-    match Parameters::Ckks(least_row(&schedule, largest)?) {
-        least if rows.contains(&least) && least != parameters => {
-            build(graph, lowered, ranges, least, batch, nominal, purpose)
-        }
-        _ => Ok(schedule),
-    }
+    build(graph, &lowered, ranges, (parameters, rows), batch, nominal, purpose)
 }

@@ -153,15 +153,12 @@ fn fitted(table: &Table, range: f64, largest: f64, added: f64, most: usize) -> R
     })
 }
 
-/// The least row that carries the functions of a schedule, which was made for the largest.
-///
-/// # Errors
-/// A table that has no polynomial.
+/// The least row that carries the functions of a schedule, which were fitted for the largest.
 pub fn least_row(
     schedule: &Schedule,
+    functions: &[Vec<RingFunction>],
     largest: &'static RingProfile,
-) -> Result<&'static RingProfile, Diagnostic> {
-    let functions = on_row(schedule, largest)?;
+) -> &'static RingProfile {
     let carries = |row: &RingProfile| {
         functions.iter().zip(&schedule.sites).all(|(functions, site)| {
             functions.iter().all(|function| {
@@ -172,7 +169,7 @@ pub fn least_row(
             })
         })
     };
-    Ok(RING_PROFILES.iter().find(|row| carries(row)).unwrap_or(largest))
+    RING_PROFILES.iter().find(|row| carries(row)).unwrap_or(largest)
 }
 
 #[cfg(test)]

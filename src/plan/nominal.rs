@@ -83,7 +83,7 @@ impl Sizes {
     }
 
     pub fn product(&self, lowered: &Lowered, product: &Product) -> f64 {
-        let mut summed: f64 = product.contracted().iter().map(|l| product.sizes[l] as f64).product();
+        let mut summed = product.kind.summed() as f64;
         if product.batch_sum {
             summed *= self.batch as f64;
         }

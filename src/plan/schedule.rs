@@ -6,8 +6,10 @@ use std::sync::Arc;
 use crate::graph::{Constant, NodeId, ParamId, ScalarExpr};
 
 use super::form::Form;
+use super::functions::RingFunction;
+use super::gather::GatherPlan;
 use super::layout::Layout;
-use super::lower::Atom;
+use super::lower::{Atom, ProductKind};
 use super::parameters::Parameters;
 
 /// A tensor packed into polynomials for one use.
@@ -36,9 +38,9 @@ pub struct Operand {
 }
 
 impl Operand {
-    /// Its samples in a batch of this size, and how many of them one polynomial holds.
-    pub fn rows(&self, batch: usize) -> (usize, usize) {
-        if self.per_sample { (batch, self.layout.samples) } else { (1, 1) }
+    /// Its samples in a batch of this size.
+    pub fn rows(&self, batch: usize) -> usize {
+        if self.per_sample { batch } else { 1 }
     }
 }
 
@@ -54,11 +56,13 @@ pub struct ProductStep {
     pub node: NodeId,
     /// Operands or other products.
     pub sides: [Source; 2],
-    pub labels: [Vec<u8>; 3],
-    pub sizes: Vec<(u8, usize)>,
+    pub kind: ProductKind,
     pub batch_sum: bool,
     pub side_per_sample: [bool; 2],
     pub layout: Layout,
+    /// By piece of the result: the products of polynomials that it is the sum of; with `batch_sum` over all groups of
+    /// samples. None where an element of the result meets nothing.
+    pub sums: Vec<Vec<PieceProduct>>,
     /// Level of the result.
     pub level: usize,
     pub amplitude: f64,
@@ -72,7 +76,46 @@ pub struct ProductStep {
     pub cross_variance: [f64; 3],
 }
 
+/// X^shift · left · right, of pieces of the sides of a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PieceProduct {
+    pub left: u32,
+    pub right: u32,
+    /// In 0..2N.
+    pub shift: u32,
+}
+
+/// Polynomials whose product, times X^shift, is a part of a sum: indices into those of the sides of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair {
+    pub left: usize,
+    pub right: usize,
+    pub shift: u32,
+}
+
 impl ProductStep {
+    /// The polynomials of the result, each as the products of polynomials of the sides that it is the sum of. `layouts` are
+    /// those of the sides.
+    pub fn pairs(&self, layouts: [&Layout; 2], batch: usize) -> Vec<Vec<Pair>> {
+        let groups = |k: usize| if self.side_per_sample[k] { batch.div_ceil(layouts[k].samples) } else { 1 };
+        let all = groups(0).max(groups(1));
+        let pairs = |group: usize, sum: &[PieceProduct]| {
+            let base = |k: usize| if self.side_per_sample[k] { group * layouts[k].pieces } else { 0 };
+            let (left, right) = (base(0), base(1));
+            let pair = |p: &PieceProduct| Pair {
+                left: left + p.left as usize,
+                right: right + p.right as usize,
+                shift: p.shift,
+            };
+            sum.iter().map(pair).collect::<Vec<_>>()
+        };
+        if self.batch_sum {
+            let over = |sum: &Vec<PieceProduct>| (0..all).flat_map(|group| pairs(group, sum)).collect();
+            return self.sums.iter().map(over).collect();
+        }
+        (0..all).flat_map(|group| self.sums.iter().map(move |sum| pairs(group, sum))).collect()
+    }
+
     pub fn per_sample(&self) -> bool {
         !self.batch_sum && (self.side_per_sample[0] || self.side_per_sample[1])
     }
@@ -168,8 +211,8 @@ pub struct Master {
     pub amplitude: f64,
     /// Weights lie in −range..range around their initial values.
     pub range: f64,
-    /// Subtracted after each step; a product and its factor.
-    pub gradient: (usize, i64),
+    /// Subtracted after each step, times these factors; all in the master's layout.
+    pub gradient: Vec<(Source, i64)>,
     /// Standard deviation of one step's error of a weight, in units of weight.
     pub step_noise: f64,
 }
@@ -193,6 +236,14 @@ pub enum Stage {
     Products(Vec<usize>),
 }
 
+/// How the ring engine looks up and routes.
+#[derive(Clone, Debug)]
+pub struct RingPlan {
+    /// By site and table.
+    pub functions: Vec<Vec<RingFunction>>,
+    pub gather: GatherPlan,
+}
+
 #[derive(Clone, Debug)]
 pub struct Schedule {
     pub parameters: Parameters,
@@ -205,6 +256,8 @@ pub struct Schedule {
     pub masters: Vec<Master>,
     pub outputs: Vec<Output>,
     pub stages: Vec<Stage>,
+    /// What the ring engine needs besides: functions and the ways of values; none for TFHE.
+    pub ring: Option<RingPlan>,
     /// Units of t per unit of label, and the integer that each use multiplies it with is a multiple of it.
     pub label_amplitude: f64,
 }
@@ -219,9 +272,9 @@ impl Schedule {
         self.parameters.modulus()
     }
 
-    /// Polynomials that a layout needs for `batch` samples.
+    /// Polynomials that a layout needs for a batch.
     pub fn polynomials(&self, layout: &Layout, per_sample: bool) -> usize {
-        if per_sample { self.batch.div_ceil(layout.samples) } else { 1 }
+        layout.polynomials(if per_sample { self.batch } else { 1 })
     }
 
     pub fn layout(&self, source: Source) -> &Layout {
@@ -237,23 +290,24 @@ impl Schedule {
         self.sites.iter().map(|site| site.elements * if site.per_sample { self.batch } else { 1 }).sum()
     }
 
-    /// Ring products of one step, and of them the sums that are scaled down and relinearised together.
-    pub fn ring_products(&self) -> usize {
-        self.products
-            .iter()
-            .map(|product| {
-                let pieces = self.batch.div_ceil(product_samples(self, product));
-                if product.batch_sum || product.per_sample() { pieces } else { 1 }
-            })
-            .sum()
+    /// Groups of samples that a product goes over: those of its side that holds the fewest in a polynomial.
+    pub fn groups(&self, product: &ProductStep) -> usize {
+        let of = |k: usize| self.batch.div_ceil(self.layout(product.sides[k]).samples);
+        (0..2).filter(|&k| product.side_per_sample[k]).map(of).max().unwrap_or(1)
     }
-}
 
-/// Samples that one polynomial of a product's per-sample side holds.
-pub fn product_samples(schedule: &Schedule, product: &ProductStep) -> usize {
-    (0..2)
-        .filter(|&k| product.side_per_sample[k])
-        .map(|k| schedule.layout(product.sides[k]).samples)
-        .min()
-        .unwrap_or(1)
+    /// Ring products of one step.
+    pub fn ring_products(&self) -> usize {
+        let own =
+            |product: &ProductStep| self.groups(product) * product.sums.iter().map(Vec::len).sum::<usize>();
+        self.products.iter().map(own).sum()
+    }
+
+    /// Sums of ring products that are finished (scaled down, relinearised) in one step.
+    pub fn ring_sums(&self) -> usize {
+        let own = |product: &ProductStep| {
+            product.sums.len() * if product.batch_sum { 1 } else { self.groups(product) }
+        };
+        self.products.iter().map(own).sum()
+    }
 }

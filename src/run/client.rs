@@ -64,7 +64,7 @@ impl Client {
     pub fn weights(
         &self,
         schedule: &Schedule,
-        masters: &[Ciphertext],
+        masters: &[Vec<Ciphertext>],
         initial: &[Vec<f32>],
     ) -> Result<Vec<Vec<f32>>, HeError> {
         schedule
@@ -73,7 +73,7 @@ impl Client {
             .zip(masters)
             .zip(initial)
             .map(|((plan, master), initial)| {
-                let learned = self.integers(schedule, &plan.layout, std::slice::from_ref(master), 1)?;
+                let learned = self.integers(schedule, &plan.layout, master, 1)?;
                 Ok(encode::weights(plan, &learned, initial))
             })
             .collect()

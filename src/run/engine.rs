@@ -6,7 +6,7 @@ use crate::plan::schedule::Schedule;
 
 use super::client::Client;
 use super::events::{Observer, Phase, Progress};
-use super::options::{Rows, RunError};
+use super::options::{Draws, RunError};
 use super::ring_client::RingClient;
 use super::roles::Roles;
 
@@ -14,13 +14,13 @@ use super::roles::Roles;
 pub fn encrypted<'a>(
     schedule: &'a Schedule,
     initial: Vec<Vec<f32>>,
-    rows: &[Rows],
+    draws: &Draws<'_>,
     observer: &dyn Observer,
 ) -> Result<Box<dyn Engine + 'a>, RunError> {
     Ok(match schedule.parameters {
-        Parameters::Tfhe(_) => Box::new(EncryptedEngine::<Client>::new(schedule, initial, rows, observer)?),
+        Parameters::Tfhe(_) => Box::new(EncryptedEngine::<Client>::new(schedule, initial, draws, observer)?),
         Parameters::Ckks(_) => {
-            Box::new(EncryptedEngine::<RingClient>::new(schedule, initial, rows, observer)?)
+            Box::new(EncryptedEngine::<RingClient>::new(schedule, initial, draws, observer)?)
         }
     })
 }
@@ -37,19 +37,19 @@ impl<'a, R: Roles> EncryptedEngine<'a, R> {
     fn new(
         schedule: &'a Schedule,
         initial: Vec<Vec<f32>>,
-        rows: &[Rows],
+        draws: &Draws<'_>,
         observer: &dyn Observer,
     ) -> Result<Self, RunError> {
         let (client, keys) = R::with_keys(schedule, observer)?;
         observer.phase(Phase::Encrypt);
-        let total = rows.len() as u64;
-        let mut batches = Vec::with_capacity(rows.len());
-        for (done, rows) in rows.iter().enumerate() {
+        let total = draws.count() as u64;
+        let mut batches = Vec::with_capacity(draws.count());
+        for index in 0..draws.count() {
             if observer.cancelled() {
                 return Err(EngineError::Cancelled.into());
             }
-            batches.push(client.encrypt(schedule, &rows.batch())?);
-            observer.progress(Progress { done: done as u64 + 1, total });
+            batches.push(client.encrypt(schedule, &draws.rows(index).batch())?);
+            observer.progress(Progress { done: index as u64 + 1, total });
         }
         let server = R::server(keys, schedule, initial)?;
         Ok(Self { client, schedule, server, batches })

@@ -70,7 +70,7 @@ pub fn evaluate(
         EngineKind::Clear => (clear.clone(), 0, None),
         EngineKind::Simulate => {
             let schedule = schedule()?;
-            let mut engine = SimulateEngine::new(schedule, Vec::new(), options.seed)?;
+            let mut engine = SimulateEngine::new(schedule, Vec::new(), options.seed);
             let mut values = engine.evaluate(&batch, &crate::interp::Unwatched)?;
             (values.pop().unwrap_or_default(), schedule.luts() as u64, None)
         }

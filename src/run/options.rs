@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::data::{Batches, Samples};
 use crate::he::HeError;
 use crate::interp::{Batch, EngineError, Watch};
 
@@ -71,6 +72,34 @@ impl Watch for Watched<'_> {
 
     fn cancelled(&self) -> bool {
         self.observer.cancelled()
+    }
+}
+
+/// The batches of a run. Each is gathered and scaled when it is drawn, so that a data set is never held as f32.
+pub struct Draws<'a> {
+    samples: &'a Samples,
+    batches: &'a Batches,
+    /// Numbers of a sample's label.
+    outputs: usize,
+    count: usize,
+}
+
+impl<'a> Draws<'a> {
+    /// The first `limit` batches; `outputs` are the numbers of a sample's label.
+    pub fn new(samples: &'a Samples, batches: &'a Batches, outputs: usize, limit: usize) -> Self {
+        Self { samples, batches, outputs, count: batches.count().min(limit) }
+    }
+
+    /// Different batches.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// A batch, below [`Draws::count`].
+    pub fn rows(&self, index: usize) -> Rows {
+        let rows = self.batches.rows(index);
+        let (features, labels) = self.samples.gather(rows, self.outputs);
+        Rows { index, size: rows.len(), features, labels }
     }
 }
 

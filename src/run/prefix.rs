@@ -5,19 +5,24 @@ use crate::interp::clear::predict;
 use crate::interp::{Batch, EngineError};
 use crate::typeck::Prefix;
 
+/// Samples that go through a prefix at a time.
+const ROWS: usize = 1024;
+
 /// The data as the rest of the model sees it: every sample's features are what the prefix makes of them, clamped to the
 /// interval that the schedule counts on.
 pub fn apply(prefix: &Prefix, data: &Dataset) -> Result<Dataset, EngineError> {
     let samples = |samples: &Samples| -> Result<Samples, EngineError> {
-        let batch =
-            Batch { index: 0, size: samples.len, features: &samples.features, labels: &[], arguments: None };
-        let mut features = match samples.is_empty() {
-            true => Vec::new(),
-            false => predict(&prefix.graph, &[prefix.output], &[], &batch)?.pop().unwrap_or_default(),
-        };
         let (low, high) = (prefix.range.0 as f32, prefix.range.1 as f32);
-        features.iter_mut().for_each(|value| *value = value.clamp(low, high));
-        Ok(Samples { len: samples.len, features, labels: samples.labels.clone() })
+        let mut all = Vec::new();
+        for first in (0..samples.len).step_by(ROWS) {
+            let rows = first..samples.len.min(first + ROWS);
+            let size = rows.len();
+            let features = samples.features(rows);
+            let batch = Batch { index: 0, size, features: &features, labels: &[], arguments: None };
+            let features = predict(&prefix.graph, &[prefix.output], &[], &batch)?.pop().unwrap_or_default();
+            all.extend(features.into_iter().map(|value| value.clamp(low, high)));
+        }
+        Ok(samples.with_features(all, prefix.graph.node(prefix.output).elements()))
     };
     Ok(Dataset {
         name: data.name.clone(),

@@ -17,7 +17,7 @@ use crate::typeck::Batch as BatchSize;
 
 use super::engine;
 use super::events::{DoneRecord, EpochRecord, Event, Observer, Phase, Scores, StepRecord};
-use super::options::{EngineKind, Rows, RunError, RunOptions, Watched};
+use super::options::{Draws, EngineKind, RunError, RunOptions, Watched};
 
 /// What a run leaves.
 pub struct Outcome {
@@ -70,13 +70,7 @@ pub fn train(
             })?
         }
     };
-    let rows: Vec<Rows> = (0..batches.count().min(length.steps))
-        .map(|index| {
-            let rows = batches.rows(index);
-            let (features, labels) = data.train.gather(rows, outputs);
-            Rows { index, size: rows.len(), features, labels }
-        })
-        .collect();
+    let draws = Draws::new(&data.train, &batches, outputs, length.steps);
     let initial = training.architecture.initial(&training.forward, options.seed);
     let schedule = training.schedule.as_ref().ok();
     let began = Instant::now();
@@ -84,10 +78,10 @@ pub fn train(
         (EngineKind::Clear, _) => Box::new(clear_engine(training, initial.clone())),
         (_, None) => return Err(RunError::Data("the program has no encrypted schedule".into())),
         (EngineKind::Simulate, Some(schedule)) => {
-            Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed)?)
+            Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed))
         }
         (EngineKind::Encrypted, Some(schedule)) => {
-            engine::encrypted(schedule, of_masters(schedule, &initial), &rows, observer)?
+            engine::encrypted(schedule, of_masters(schedule, &initial), &draws, observer)?
         }
     };
     let setup_seconds = began.elapsed().as_secs_f64();
@@ -113,9 +107,9 @@ pub fn train(
             epoch_began = Instant::now();
         }
         let step_began = Instant::now();
-        let index = order[within] as usize % rows.len();
+        let index = order[within] as usize % draws.count();
         let stopped = observer.cancelled()
-            || match engine.step(&rows[index].batch(), &watch) {
+            || match engine.step(&draws.rows(index).batch(), &watch) {
                 Ok(()) => false,
                 Err(EngineError::Cancelled) => true,
                 Err(error) => return Err(error.into()),
@@ -160,7 +154,7 @@ pub fn train(
     let clear = if options.compare && !interrupted {
         observer.phase(Phase::Compare);
         // What was trained is not lost with the comparison.
-        match compare(training, data, &batches, &rows, initial, &length) {
+        match compare(training, data, &batches, &draws, initial, &length) {
             Ok(scores) => Some(scores),
             Err(error) => {
                 let message = format!("the clear engine could not be compared with: {error}");
@@ -265,7 +259,7 @@ fn compare(
     training: &Training,
     data: &Dataset,
     batches: &Batches,
-    rows: &[Rows],
+    draws: &Draws<'_>,
     initial: Vec<Vec<f32>>,
     length: &Length,
 ) -> Result<Scores, EngineError> {
@@ -276,8 +270,8 @@ fn compare(
             engine.begin_epoch(epoch)?;
         }
         let order = batches.epoch(epoch);
-        let index = order[step % length.steps_per_epoch] as usize % rows.len();
-        engine.step(&rows[index].batch(), &crate::interp::Unwatched)?;
+        let index = order[step % length.steps_per_epoch] as usize % draws.count();
+        engine.step(&draws.rows(index).batch(), &crate::interp::Unwatched)?;
     }
     let params = engine.parameters()?;
     scores(training, data, &params)
@@ -293,6 +287,9 @@ pub fn scores(training: &Training, data: &Dataset, params: &[Vec<f32>]) -> Resul
     })
 }
 
+/// Samples that are scaled and scored at a time.
+const SCORED: usize = 1024;
+
 fn score(
     training: &Training,
     data: &Dataset,
@@ -302,35 +299,38 @@ fn score(
     if samples.is_empty() {
         return Ok(None);
     }
-    let outputs = training.forward.node(training.logits).elements();
-    let batch =
-        Batch { index: 0, size: samples.len, features: &samples.features, labels: &[], arguments: None };
-    Ok(Some(match &samples.labels {
-        Labels::Classes(classes) if outputs == 1 => {
-            // The class of which the loss would think better: no loss has a name here.
-            let loss = |label: f32| {
-                let labels = vec![label; samples.len];
-                clear::predict(
-                    &training.forward,
-                    &[training.loss],
-                    params,
-                    &Batch { labels: &labels, ..batch },
-                )
-            };
-            let (zero, one) = (loss(0.0)?, loss(1.0)?);
-            let predicted = zero[0].iter().zip(&one[0]).map(|(zero, one)| u32::from(one < zero));
-            predicted.zip(classes).filter(|(own, class)| own == *class).count() as f64 / samples.len as f64
+    let outputs = training.forward.node(training.logits).elements().max(1);
+    let (mut right, mut square) = (0usize, 0.0f64);
+    for start in (0..samples.len).step_by(SCORED) {
+        let rows = start..(start + SCORED).min(samples.len);
+        let features = samples.features(rows.clone());
+        let batch = Batch { index: 0, size: rows.len(), features: &features, labels: &[], arguments: None };
+        let predict = |node, labels: &[f32]| {
+            clear::predict(&training.forward, &[node], params, &Batch { labels, ..batch })
+        };
+        match &samples.labels {
+            Labels::Classes(classes) if outputs == 1 => {
+                // The class of which the loss would think better: no loss has a name here.
+                let loss = |label: f32| predict(training.loss, &vec![label; rows.len()]);
+                let (zero, one) = (loss(0.0)?, loss(1.0)?);
+                let predicted = zero[0].iter().zip(&one[0]).map(|(zero, one)| u32::from(one < zero));
+                right += predicted.zip(&classes[rows]).filter(|(own, class)| own == *class).count();
+            }
+            Labels::Classes(classes) => {
+                let logits = predict(training.logits, &[])?;
+                let predicted = logits[0].chunks(outputs).map(largest);
+                right += predicted.zip(&classes[rows]).filter(|(own, class)| own == *class).count();
+            }
+            Labels::Numbers(targets) => {
+                let logits = predict(training.logits, &[])?;
+                let errors = logits[0].chunks(outputs).zip(&targets[rows]);
+                square += errors.map(|(row, target)| f64::from(row[0] - target).powi(2)).sum::<f64>();
+            }
         }
-        Labels::Classes(classes) => {
-            let logits = clear::predict(&training.forward, &[training.logits], params, &batch)?;
-            let rows = logits[0].chunks(outputs.max(1));
-            let right = rows.zip(classes).filter(|(row, class)| largest(row) == **class).count();
-            right as f64 / samples.len as f64
-        }
-        Labels::Numbers(targets) => {
-            let logits = clear::predict(&training.forward, &[training.logits], params, &batch)?;
-            let rows = logits[0].chunks(outputs.max(1));
-            let square: f64 = rows.zip(targets).map(|(row, t)| f64::from(row[0] - t).powi(2)).sum();
+    }
+    Ok(Some(match samples.labels {
+        Labels::Classes(_) => right as f64 / samples.len as f64,
+        Labels::Numbers(_) => {
             let unit = data.scaler.target.map_or(1.0, |target| target.deviation);
             (square / samples.len as f64).sqrt() * unit
         }

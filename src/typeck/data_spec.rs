@@ -16,17 +16,47 @@ impl<T> Spanned<T> {
     }
 }
 
-/// `csv("…")` or `idx("…")`.
+/// `csv("…")`, `idx("…")` and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataFormat {
-    /// One file with a header line; each further line is a sample.
+    /// One file with a header line, optionally gzipped; each further line is a sample.
     Csv,
     /// A folder with the four files of MNIST's format (`train-images-idx3-ubyte` …, optionally `.gz`).
     Idx,
+    /// A folder of NumPy arrays: `x.npy` and `y.npy`, or `x_train.npy`, `x_test.npy` and so on.
+    Npy,
+    /// A NumPy archive with arrays of the same names.
+    Npz,
+    /// A folder of PNG files whose rows of pixels are images, with lists of labels as JSON.
+    Png,
 }
 
 impl DataFormat {
-    pub const ALL: [(DataFormat, &'static str); 2] = [(DataFormat::Csv, "csv"), (DataFormat::Idx, "idx")];
+    pub const ALL: [(DataFormat, &'static str); 5] = [
+        (DataFormat::Csv, "csv"),
+        (DataFormat::Idx, "idx"),
+        (DataFormat::Npy, "npy"),
+        (DataFormat::Npz, "npz"),
+        (DataFormat::Png, "png"),
+    ];
+
+    /// As a program writes it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(own, _)| *own == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// Which samples come first, where a declaration takes a part of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subset {
+    /// Those that come first in the file.
+    First,
+    /// Those that come first after a shuffle, the same on every machine.
+    Shuffled,
+}
+
+impl Subset {
+    pub const ALL: [(Subset, &'static str); 2] = [(Subset::First, "first"), (Subset::Shuffled, "shuffled")];
 }
 
 /// How the client scales features before it encrypts them. Whatever is fitted is fitted on the training split.
@@ -64,11 +94,11 @@ impl Scale {
 /// What a model is to predict.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// `label: diagnosis`: the column of the classes.
+    /// `label: diagnosis`: the column (or array) of the classes.
     Class(Spanned<String>),
-    /// `target: price`: the column of a number (a regression).
+    /// `target: price`: the column (or array) of a number (a regression).
     Number(Spanned<String>),
-    /// Nothing is written: the format says where the labels are (`idx`).
+    /// Nothing is written: the format says where the labels are (`idx`, `png`), or they have their usual name.
     Implied,
 }
 
@@ -83,10 +113,12 @@ pub struct DataSpec {
     /// `positive: malignant`: the class with label 1, where there are two. The classes are otherwise in
     /// numeric order, or alphabetical if they are words.
     pub positive: Option<Spanned<String>>,
-    /// `features: [radius, texture]`: the columns to learn from; empty: all but the label's.
+    /// `features: [radius, texture]`: the columns to learn from, or the one array; empty: all columns but the label's.
     pub features: Vec<Spanned<String>>,
     /// `scale: …`, or `none` at the span of the declaration.
     pub scale: Spanned<Scale>,
+    /// `subset: shuffled`: which rows come first for the split and the numbers of samples.
+    pub subset: Subset,
     /// `split: 0.8`: the fraction of the rows, from the first on, that trains; the others test.
     pub split: Option<Spanned<f64>>,
     /// `train: 6000`: how many samples train, from the first on.

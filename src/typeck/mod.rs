@@ -26,7 +26,7 @@ use crate::diagnostics::{Diagnostic, FileId, Severity, Sources};
 use crate::parser;
 
 pub use data_spec::{
-    DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned, WeightTensor, Weights,
+    DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned, Subset, WeightTensor, Weights,
 };
 pub use primitives::{INITS, Primitive};
 pub use program::*;

@@ -1,6 +1,6 @@
 //! The options of `data` and `train`: each known, each once, each with a value that makes sense.
 
-use super::data_spec::{DataFormat, DataSpec, Outcome, Scale, Spanned};
+use super::data_spec::{DataFormat, DataSpec, Outcome, Scale, Spanned, Subset};
 use crate::diagnostics::{Diagnostic, Span, suggest};
 use crate::parser::ast::*;
 
@@ -206,6 +206,7 @@ pub fn data_spec(data: &Data, errors: &mut Vec<Diagnostic>) -> Option<DataSpec> 
     let positive = options.word("positive");
     let features = columns(&mut options);
     let scale = options.one_of("scale", &Scale::ALL).unwrap_or(Spanned::new(Scale::None, data.span));
+    let subset = options.one_of("subset", &Subset::ALL).map_or(Subset::First, |subset| subset.value);
     let split = options.number("split", "a fraction between 0 and 1, such as 0.8", |x| x > 0.0 && x < 1.0);
     let train = options.count("train");
     let test = options.count("test");
@@ -230,6 +231,7 @@ pub fn data_spec(data: &Data, errors: &mut Vec<Diagnostic>) -> Option<DataSpec> 
         positive,
         features,
         scale,
+        subset,
         split,
         train,
         test,

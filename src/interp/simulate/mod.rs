@@ -147,7 +147,7 @@ impl<'a, D: Domain> Simulation<'a, D> {
         for read in reads {
             let Some(index) = super::mapped(&read.map, element) else { continue };
             for &(source, factor) in &read.sources {
-                let size = self.schedule.layout(source).exponents.len();
+                let size = self.schedule.layout(source).elements();
                 let at = if read.per_sample { sample * size + index } else { index };
                 sum = self.domain.add(sum, self.domain.times(self.source(source, state)[at], factor));
             }
@@ -262,9 +262,15 @@ impl<'a, D: Domain> Simulation<'a, D> {
         let state = self.run(batch, watch)?;
         let domain = &self.domain;
         for (index, master) in self.schedule.masters.iter().enumerate() {
-            let (product, factor) = master.gradient;
-            for (own, &g) in self.masters[index].iter_mut().zip(&state.products[product]) {
-                *own = domain.centred(domain.add(*own, domain.times(g, -factor)));
+            for &(source, factor) in &master.gradient {
+                let gradient = match source {
+                    Source::Operand(i) => &state.operands[i],
+                    Source::Product(i) => &state.products[i],
+                    Source::Master(_) => continue,
+                };
+                for (own, &g) in self.masters[index].iter_mut().zip(gradient) {
+                    *own = domain.centred(domain.add(*own, domain.times(g, -factor)));
+                }
             }
         }
         Ok(())
@@ -304,21 +310,16 @@ macro_rules! of_scheme {
 
 impl<'a> SimulateEngine<'a> {
     /// `initial` holds the public initial weights in the order of the schedule's masters; `seed` rules the noise.
-    ///
-    /// # Errors
-    /// A table that the scheme cannot evaluate.
-    pub fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, seed: u64) -> Result<Self, EngineError> {
+    pub fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, seed: u64) -> Self {
         let scheme = match schedule.parameters {
             Parameters::Tfhe(profile) => {
                 Scheme::Tfhe(Simulation::new(schedule, initial, Integers::new(schedule, profile, seed)))
             }
             Parameters::Ckks(profile) => {
-                let domain = Reals::new(schedule, profile, seed);
-                let domain = domain.map_err(|diagnostic| EngineError::Failed(diagnostic.message))?;
-                Scheme::Ckks(Simulation::new(schedule, initial, domain))
+                Scheme::Ckks(Simulation::new(schedule, initial, Reals::new(schedule, profile, seed)))
             }
         };
-        Ok(Self { scheme })
+        Self { scheme }
     }
 
     /// Values of the schedule's outputs.

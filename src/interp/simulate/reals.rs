@@ -3,9 +3,8 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 
-use crate::diagnostics::Diagnostic;
 use crate::he::ckks::params::RingProfile;
-use crate::plan::functions::{RingFunction, ring_functions};
+use crate::plan::functions::RingFunction;
 use crate::plan::schedule::{Schedule, SiteStep};
 
 use super::{Domain, LookedUp, gauss};
@@ -15,17 +14,15 @@ pub struct Reals<'a> {
     profile: &'static RingProfile,
     modulus: f64,
     /// By site and table.
-    functions: Vec<Vec<RingFunction>>,
+    functions: &'a [Vec<RingFunction>],
     rng: ChaCha20Rng,
 }
 
 impl<'a> Reals<'a> {
-    /// # Errors
-    /// A table that has no polynomial.
-    pub fn new(schedule: &'a Schedule, profile: &'static RingProfile, seed: u64) -> Result<Self, Diagnostic> {
-        let functions = ring_functions(schedule)?;
+    pub fn new(schedule: &'a Schedule, profile: &'static RingProfile, seed: u64) -> Self {
+        let functions = schedule.ring.as_ref().map_or(&[][..], |ring| &ring.functions);
         let rng = ChaCha20Rng::seed_from_u64(seed);
-        Ok(Self { modulus: schedule.modulus(), functions, schedule, profile, rng })
+        Self { modulus: schedule.modulus(), functions, schedule, profile, rng }
     }
 }
 

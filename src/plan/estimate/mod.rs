@@ -6,17 +6,16 @@ mod tfhe;
 
 use serde::Serialize;
 
-use crate::diagnostics::Diagnostic;
 use crate::he::noise;
 
 pub use self::costs::{Costs, RingUnits, TfheUnits, Units};
 pub use self::ring::BootstrapReport;
 use super::choice::Choice;
-use super::functions::{RingFunction, ring_functions};
+use super::functions::RingFunction;
 use super::gather::GatherPlan;
 use super::lower::AtomKind;
 use super::parameters::Parameters;
-use super::schedule::{ProductStep, Schedule, product_samples};
+use super::schedule::Schedule;
 
 /// A batch of look-ups of one step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -173,9 +172,9 @@ pub fn report(
     extent: Extent,
     alignments: usize,
     choice: &Choice,
-) -> Result<Report, Diagnostic> {
+) -> Report {
     let parameters = schedule.parameters;
-    let fits = fit_errors(schedule)?;
+    let fits = fit_errors(schedule);
     let sites: Vec<SiteReport> = schedule
         .sites
         .iter()
@@ -197,17 +196,17 @@ pub fn report(
             source: if operand.packed { "packed" } else { "client" },
             level: operand.level,
             polynomials: schedule.polynomials(&operand.layout, operand.per_sample),
-            fill: (operand.layout.samples * operand.form.elements()) as f64 / schedule.degree() as f64,
+            fill: (operand.layout.samples * operand.form.elements()) as f64
+                / (operand.layout.pieces * schedule.degree()) as f64,
             amplitude: operand.amplitude,
             noise: operand.noise,
         })
         .collect();
-    let gather = gathered(schedule)?;
-    let gather = gather.as_ref();
-    let step_seconds = seconds(schedule, gather, costs);
+    let gather = schedule.ring.as_ref().map(|ring| &ring.gather);
+    let step_seconds = step_seconds(schedule, costs);
     let largest = |f: fn(&SiteReport) -> f64| sites.iter().map(f).fold(0.0, f64::max);
     let client_bytes = client_bytes(schedule);
-    Ok(Report {
+    Report {
         program: program.to_owned(),
         scheme_reason: choice.to_string(),
         batch: schedule.batch,
@@ -215,7 +214,7 @@ pub fn report(
         luts_per_step: schedule.luts(),
         bootstraps_per_step: gather.map_or(schedule.luts(), |gather| gather.bootstraps().count()),
         products_per_step: schedule.ring_products(),
-        switches_per_step: gather.map_or(0, GatherPlan::switches),
+        switches_per_step: gather.map_or(0, |gather| gather.switches(schedule).iter().sum()),
         packs_per_step: packs(schedule),
         step_seconds,
         train_seconds: step_seconds * extent.steps as f64,
@@ -229,11 +228,11 @@ pub fn report(
         range_excess_probability: largest(|s| s.range_excess_probability),
         failure_probability: failure_probability(schedule, gather, extent.steps),
         parameters: ParametersReport::of(parameters),
-        warnings: warnings(schedule, extent.steps)?,
+        warnings: warnings(schedule, extent.steps),
         sites,
         operands,
         bootstraps: gather.map_or_else(Vec::new, |gather| ring::bootstraps(schedule, gather)),
-    })
+    }
 }
 
 fn names(schedule: &Schedule, operand: &super::schedule::Operand) -> String {
@@ -263,40 +262,14 @@ fn packs(schedule: &Schedule) -> usize {
     packed.map(|operand| schedule.polynomials(&operand.layout, operand.per_sample)).sum()
 }
 
-/// Lanes and routes of a schedule of the ring engine.
-fn gathered(schedule: &Schedule) -> Result<Option<GatherPlan>, Diagnostic> {
-    match schedule.parameters {
-        Parameters::Tfhe(_) => Ok(None),
-        Parameters::Ckks(_) => GatherPlan::of(schedule).map(Some).map_err(|error| {
-            Diagnostic::error("E0502", format!("the values of this program find no places: {error}"))
-                .help("choose `--scheme tfhe`, or `--engine clear`")
-        }),
-    }
-}
-
-fn seconds(schedule: &Schedule, gather: Option<&GatherPlan>, costs: &Costs) -> f64 {
-    let one_core = match (&costs.units, gather) {
+/// Predicted time of one step, in seconds.
+pub fn step_seconds(schedule: &Schedule, costs: &Costs) -> f64 {
+    let one_core = match (&costs.units, &schedule.ring) {
         (Units::Tfhe(units), _) => tfhe::seconds(schedule, units),
-        (Units::Ckks(units), Some(gather)) => ring::seconds(schedule, gather, units),
+        (Units::Ckks(units), Some(ring)) => ring::seconds(schedule, &ring.gather, units),
         (Units::Ckks(_), None) => 0.0,
     };
     one_core / costs.parallel.max(1.0)
-}
-
-/// Predicted time of one step, in seconds.
-///
-/// # Errors
-/// Values of the ring engine that find no places.
-pub fn step_seconds(schedule: &Schedule, costs: &Costs) -> Result<f64, Diagnostic> {
-    Ok(seconds(schedule, gathered(schedule)?.as_ref(), costs))
-}
-
-/// Sums of products that are finished (scaled down, relinearised) in one step.
-fn sums(schedule: &Schedule) -> usize {
-    let sum = |p: &ProductStep| {
-        if p.batch_sum || !p.per_sample() { 1 } else { schedule.batch.div_ceil(product_samples(schedule, p)) }
-    };
-    schedule.products.iter().map(sum).sum()
 }
 
 /// What the client sends for one batch.
@@ -308,10 +281,19 @@ struct ClientBytes {
 fn client_bytes(schedule: &Schedule) -> ClientBytes {
     let parameters = schedule.parameters;
     let mut bytes = ClientBytes { seeded: 0.0, memory: 0.0 };
-    for operand in schedule.operands.iter().filter(|o| o.fresh) {
-        let count = schedule.polynomials(&operand.layout, operand.per_sample) as f64;
-        bytes.seeded += count * parameters.seeded_ciphertext_bytes(operand.level) as f64;
-        bytes.memory += count * parameters.ciphertext_bytes(operand.level) as f64;
+    let gather = schedule.ring.as_ref().map(|ring| &ring.gather);
+    let mut add = |count: usize, level: usize, memory: usize| {
+        bytes.seeded += (count * parameters.seeded_ciphertext_bytes(level)) as f64;
+        bytes.memory += (count * memory) as f64;
+    };
+    for wire in gather.into_iter().flat_map(|gather| &gather.wires) {
+        add(wire.lanes.rings, 0, parameters.fresh_ciphertext_bytes(0));
+    }
+    for (index, operand) in schedule.operands.iter().enumerate().filter(|(_, operand)| operand.fresh) {
+        if gather.is_none_or(|gather| gather.is_direct(schedule, index)) {
+            let count = schedule.polynomials(&operand.layout, operand.per_sample);
+            add(count, operand.level, parameters.fresh_ciphertext_bytes(operand.level));
+        }
     }
     let labels: usize = schedule
         .atoms
@@ -351,21 +333,18 @@ fn failure_probability(schedule: &Schedule, gather: Option<&GatherPlan>, steps: 
 const NOTABLE_FIT_ERROR: f64 = 0.01;
 
 /// By site: how far the polynomial of its worst function is from it.
-fn fit_errors(schedule: &Schedule) -> Result<Vec<f64>, Diagnostic> {
-    if !schedule.parameters.is_ckks() {
-        return Ok(vec![0.0; schedule.sites.len()]);
-    }
+fn fit_errors(schedule: &Schedule) -> Vec<f64> {
     let worst = |own: &Vec<RingFunction>| own.iter().map(|f| f.fit_error).fold(0.0, f64::max);
-    Ok(ring_functions(schedule)?.iter().map(worst).collect())
+    match &schedule.ring {
+        None => vec![0.0; schedule.sites.len()],
+        Some(ring) => ring.functions.iter().map(worst).collect(),
+    }
 }
 
 /// Where noise is a large part of a value's range, a range too narrow, or a function badly approximated.
-///
-/// # Errors
-/// A table that has no polynomial.
-pub fn warnings(schedule: &Schedule, steps: usize) -> Result<Vec<String>, Diagnostic> {
+pub fn warnings(schedule: &Schedule, steps: usize) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (site, error) in schedule.sites.iter().zip(fit_errors(schedule)?) {
+    for (site, error) in schedule.sites.iter().zip(fit_errors(schedule)) {
         if error > NOTABLE_FIT_ERROR {
             let names: Vec<&str> = site.tables.iter().map(|t| t.name.as_str()).collect();
             warnings.push(format!(
@@ -409,5 +388,5 @@ pub fn warnings(schedule: &Schedule, steps: usize) -> Result<Vec<String>, Diagno
         }
     }
     warnings.dedup();
-    Ok(warnings)
+    warnings
 }

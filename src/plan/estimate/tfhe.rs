@@ -4,7 +4,7 @@ use crate::he::noise::BfvNoise;
 use crate::he::params::Profile;
 
 use super::super::lower::AtomKind;
-use super::super::schedule::{Schedule, Source, product_samples};
+use super::super::schedule::{Schedule, Source};
 use super::costs::TfheUnits;
 
 /// Seconds of one step on one core.
@@ -25,7 +25,7 @@ pub(super) fn seconds(schedule: &Schedule, costs: &TfheUnits) -> f64 {
         + super::packs(schedule) as f64 * costs.pack_seconds
         + extended as f64 * costs.operand_seconds
         + schedule.ring_products() as f64 * costs.accumulate_seconds
-        + super::sums(schedule) as f64 * costs.finish_seconds
+        + schedule.ring_sums() as f64 * costs.finish_seconds
         + switches as f64 * costs.switch_seconds
 }
 
@@ -66,7 +66,7 @@ fn product_noise(schedule: &Schedule, profile: &Profile, index: usize) -> BfvNoi
         Source::Operand(i) => {
             let operand = &schedule.operands[i];
             if operand.packed {
-                let values = operand.layout.samples * operand.form.elements();
+                let values = operand.layout.samples * operand.form.elements() / operand.layout.pieces.max(1);
                 BfvNoise::packed(profile, values.min(profile.ring.degree), profile.depth(), operand.level)
             } else {
                 BfvNoise::fresh(profile, operand.level)
@@ -74,8 +74,8 @@ fn product_noise(schedule: &Schedule, profile: &Profile, index: usize) -> BfvNoi
         }
         Source::Master(_) => BfvNoise::none(),
     };
-    let pieces =
-        if product.batch_sum { schedule.batch.div_ceil(product_samples(schedule, product)) } else { 1 };
+    let groups = if product.batch_sum { schedule.groups(product) } else { 1 };
+    let pieces = groups * product.sums.iter().map(Vec::len).max().unwrap_or(1);
     let pair = (side(product.sides[0]), side(product.sides[1]));
     BfvNoise::product_sum(profile, product.level + 1, std::iter::repeat_n(pair, pieces))
 }
@@ -84,8 +84,13 @@ fn product_noise(schedule: &Schedule, profile: &Profile, index: usize) -> BfvNoi
 pub(super) fn decryption_failure(schedule: &Schedule, profile: &Profile, steps: usize) -> f64 {
     let mut total = 0.0;
     for master in &schedule.masters {
-        let noise = product_noise(schedule, profile, master.gradient.0).times_count(steps.max(1) as f64);
-        total += master.elements as f64 * noise.failure_probability(profile);
+        for (source, factor) in &master.gradient {
+            if let Source::Product(product) = source {
+                let noise = product_noise(schedule, profile, *product).times_integer(*factor);
+                let noise = noise.times_count(steps.max(1) as f64);
+                total += master.elements as f64 * noise.failure_probability(profile);
+            }
+        }
     }
     for output in &schedule.outputs {
         for (source, factor) in output.reads.iter().flat_map(|read| &read.sources) {

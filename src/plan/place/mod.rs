@@ -1,16 +1,24 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
+pub mod conv;
+pub mod dense;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::LazyLock;
 
 use super::layout::{Layout, is_clean, meetings, support};
-use super::lower::{Product, Side};
+use super::lower::{Contraction, Product, ProductKind, Side};
+use super::schedule::PieceProduct;
+use dense::{Cut, Low};
 
 /// Layouts of a product's sides and of its result.
 #[derive(Clone, Debug)]
 pub struct Placed {
     pub sides: [Layout; 2],
     pub result: Layout,
+    /// By piece of the result.
+    pub sums: Vec<Vec<PieceProduct>>,
     /// For a side that is itself a product: its layouts.
     pub inner: [Option<Box<Placed>>; 2],
 }
@@ -49,20 +57,45 @@ pub enum Strides {
     PowersOfTwo,
 }
 
-/// Finds layouts for `root` and the products that feed it without a table in between.
+/// Finds layouts for `root` and the products that feed it without a table in between. `cut` says how the matrix of a
+/// product stands whose sides are leaves; otherwise its first axis comes first, and it is cut if it does not fit.
 pub fn place(
     products: &[Product],
     root: usize,
     degree: usize,
     batch: usize,
     strides: Strides,
+    cut: Option<&Cut>,
 ) -> Result<Placed, NoLayout> {
+    if let Some(cut) = cut
+        && is_cuttable(&products[root])
+    {
+        return dense::place(&products[root], degree, batch, strides, cut);
+    }
     if strides == Strides::PowersOfTwo
         && let Ok(placed) = place_with(products, root, degree, batch, true, usize::next_power_of_two)
     {
         return Ok(placed);
     }
-    place_with(products, root, degree, batch, false, |size| size)
+    match place_with(products, root, degree, batch, false, |size| size) {
+        Err(NoLayout::TooLarge { .. }) if is_cuttable(&products[root]) => {
+            let [first, second] = matrix_sizes(&products[root]);
+            dense::place(&products[root], degree, batch, strides, &Cut::Low(Low::shorter(first, second)))
+        }
+        placed => placed,
+    }
+}
+
+/// Lengths of the first two axes of a product's matrix.
+pub fn matrix_sizes(product: &Product) -> [usize; 2] {
+    let own = contraction(product);
+    [0, 1].map(|at| matrix(product).get(at).map_or(1, |&label| own.size(label)))
+}
+
+/// Whether the matrix of a product may be cut into several polynomials.
+pub fn is_cuttable(product: &Product) -> bool {
+    let leaves = product.sides.iter().all(|side| matches!(side, Side::Leaf(_)));
+    leaves && matches!(product.kind, ProductKind::Contract(_))
 }
 
 /// Layouts in which an index of a size takes `room` for it.
@@ -136,14 +169,25 @@ fn pairs_samples(products: &[Product], at: usize) -> bool {
         .any(|side| matches!(side, Side::Product(inner) if pairs_samples(products, *inner)))
 }
 
+static NOTHING: LazyLock<Contraction> =
+    LazyLock::new(|| Contraction { labels: Default::default(), sizes: Default::default() });
+
+fn contraction(product: &Product) -> &Contraction {
+    match &product.kind {
+        ProductKind::Contract(own) => own,
+        ProductKind::Conv { .. } => &NOTHING,
+    }
+}
+
 /// Labels of what the batch shares: a product's weights, or a sum over the batch.
 fn matrix(product: &Product) -> &[u8] {
+    let labels = &contraction(product).labels;
     if product.batch_sum {
-        &product.labels[2]
+        &labels[2]
     } else if product.side_per_sample[1] && !product.side_per_sample[0] {
-        &product.labels[0]
+        &labels[0]
     } else {
-        &product.labels[1]
+        &labels[1]
     }
 }
 
@@ -156,29 +200,30 @@ impl Placer<'_> {
         path: &mut Vec<usize>,
     ) -> Vec<Class> {
         let product = &self.products[at];
+        let own = contraction(product);
         path.push(at);
         let mut order = Vec::new();
         let mut chained = false;
-        for (side, labels) in product.sides.iter().zip(&product.labels) {
+        for (side, labels) in product.sides.iter().zip(&own.labels) {
             if let Side::Product(inner) = side {
                 chained = true;
                 order.extend(self.order(*inner, classes, path));
-                for (own, label) in self.products[*inner].labels[2].clone().iter().zip(labels) {
+                for (own, label) in contraction(&self.products[*inner]).labels[2].iter().zip(labels) {
                     let class = classes[&(*inner, *own)];
                     classes.insert((at, *label), class);
                 }
             }
         }
         // The matrix keeps one layout in all its products: its axes come first, in their order.
-        let mut labels: Vec<u8> = if chained { product.contracted() } else { matrix(product).to_vec() };
-        for label in product.labels.iter().flatten() {
+        let mut labels: Vec<u8> = if chained { own.contracted() } else { matrix(product).to_vec() };
+        for label in own.labels.iter().flatten() {
             if !labels.contains(label) {
                 labels.push(*label);
             }
         }
         for label in labels {
             if let Entry::Vacant(class) = classes.entry((at, label)) {
-                self.sizes.push(product.sizes.get(&label).copied().unwrap_or(1));
+                self.sizes.push(own.size(label));
                 class.insert(self.sizes.len() - 1);
                 order.push(self.sizes.len() - 1);
             }
@@ -195,13 +240,13 @@ impl Placer<'_> {
         sample_sign: i64,
     ) -> Option<(Placed, Vec<bool>)> {
         let product = &self.products[at];
+        let own = contraction(product);
         let mirrored = |label: u8| self.mirrored == Some(label);
         let natural = |label: u8| if mirrored(label) { -1 } else { 1 };
         let sign = |label: u8| signs.get(&label).copied().unwrap_or(natural(label));
-        let contracted = product.contracted();
+        let contracted = own.contracted();
         // What carries the mirrored axis has mirrored samples too.
-        let sample_sign =
-            if product.labels[2].iter().any(|&l| mirrored(l)) { -sample_sign } else { sample_sign };
+        let sample_sign = if own.labels[2].iter().any(|&l| mirrored(l)) { -sample_sign } else { sample_sign };
         // The side that the batch does not share takes the negative exponents of a contraction.
         let minus = usize::from(!product.side_per_sample[0] && product.side_per_sample[1]);
         let mut sides = Vec::new();
@@ -213,27 +258,30 @@ impl Placer<'_> {
                 true => natural(label),
                 false => sign(label),
             };
-            let own_sample =
-                match (product.side_per_sample[k], product.batch_sum) {
-                    (false, _) => 0,
-                    (true, true) if self.mirrored.is_some() => {
-                        if product.labels[k].iter().any(|&l| mirrored(l)) { -1 } else { 1 }
+            let own_sample = match (product.side_per_sample[k], product.batch_sum) {
+                (false, _) => 0,
+                (true, true) if self.mirrored.is_some() => {
+                    if own.labels[k].iter().any(|&l| mirrored(l)) {
+                        -1
+                    } else {
+                        1
                     }
-                    (true, true) if k == 1 => -1,
-                    (true, true) => 1,
-                    (true, false) => sample_sign,
-                };
+                }
+                (true, true) if k == 1 => -1,
+                (true, true) => 1,
+                (true, false) => sample_sign,
+            };
             match &product.sides[k] {
                 Side::Leaf(_) => {
-                    let offset = product.labels[k].iter().any(|&l| mirrored(l) && own_sign(l) < 0);
-                    let layout = self.layout(at, &product.labels[k], classes, own_sign, own_sample, offset);
+                    let offset = own.labels[k].iter().any(|&l| mirrored(l) && own_sign(l) < 0);
+                    let layout = self.layout(at, &own.labels[k], classes, own_sign, own_sample, offset);
                     supports.push(support(&layout, self.degree));
                     sides.push(layout);
                 }
                 Side::Product(next) => {
-                    let wanted = self.products[*next].labels[2]
+                    let wanted = contraction(&self.products[*next]).labels[2]
                         .iter()
-                        .zip(&product.labels[k])
+                        .zip(&own.labels[k])
                         .map(|(own, label)| (*own, own_sign(*label)))
                         .collect();
                     let (placed, support) = self.build(*next, classes, &wanted, own_sample)?;
@@ -244,10 +292,9 @@ impl Placer<'_> {
             }
         }
         let result_sample = if product.per_sample() { sample_sign } else { 0 };
-        let offset = product.labels.iter().flatten().any(|&l| mirrored(l));
-        let result = self.layout(at, &product.labels[2], classes, sign, result_sample, offset);
-        let mut wanted: usize =
-            contracted.iter().map(|label| product.sizes.get(label).copied().unwrap_or(1)).product();
+        let offset = own.labels.iter().flatten().any(|&l| mirrored(l));
+        let result = self.layout(at, &own.labels[2], classes, sign, result_sample, offset);
+        let mut wanted = product.kind.summed();
         if product.batch_sum {
             wanted *= self.samples;
         }
@@ -258,7 +305,8 @@ impl Placer<'_> {
         let occupied = meetings.iter().map(|&count| count > 0).collect();
         let right = sides.pop()?;
         let left = sides.pop()?;
-        Some((Placed { sides: [left, right], result, inner }, occupied))
+        let sums = vec![vec![PieceProduct::default()]];
+        Some((Placed { sides: [left, right], result, sums, inner }, occupied))
     }
 
     fn layout(
@@ -278,11 +326,11 @@ impl Placer<'_> {
             let size = self.sizes[class] as i64;
             exponents = exponents.iter().flat_map(|base| (0..size).map(move |i| base + i * stride)).collect();
         }
-        Layout {
-            exponents: exponents.into_iter().map(|e| e.rem_euclid(modulus) as u32).collect(),
-            sample_stride: (sample_sign * self.sample_stride).rem_euclid(modulus) as u32,
-            samples: if sample_sign == 0 { 1 } else { self.samples },
-        }
+        Layout::single(
+            exponents.into_iter().map(|e| e.rem_euclid(modulus) as u32),
+            (sample_sign * self.sample_stride).rem_euclid(modulus) as u32,
+            if sample_sign == 0 { 1 } else { self.samples },
+        )
     }
 }
 
@@ -292,15 +340,22 @@ mod tests {
     use crate::graph::{Constant, NodeId};
     use crate::plan::form::Form;
 
-    const DEGREE: usize = 256;
+    pub(super) const DEGREE: usize = 256;
 
-    fn product(labels: [&str; 3], sizes: &[(u8, usize)], sampled: [bool; 2], batch_sum: bool) -> Product {
+    pub(super) fn product(
+        labels: [&str; 3],
+        sizes: &[(u8, usize)],
+        sampled: [bool; 2],
+        batch_sum: bool,
+    ) -> Product {
         let leaf = || Side::Leaf(Form::constant(Constant::Uniform(0.0), &[]));
         Product {
             node: NodeId::default(),
             sides: [leaf(), leaf()],
-            labels: labels.map(|l| l.as_bytes().to_vec()),
-            sizes: sizes.iter().copied().collect(),
+            kind: ProductKind::Contract(Contraction {
+                labels: labels.map(|l| l.as_bytes().to_vec()),
+                sizes: sizes.iter().copied().collect(),
+            }),
             batch_sum,
             side_per_sample: sampled,
         }
@@ -311,14 +366,14 @@ mod tests {
         let mut out = vec![0; DEGREE];
         for (sample, row) in values.iter().enumerate() {
             for (element, &value) in row.iter().enumerate() {
-                let (place, sign) = layout.position(DEGREE, sample, element);
-                out[place] += sign * value;
+                let at = layout.position(DEGREE, sample, element);
+                out[at.coefficient] += at.sign * value;
             }
         }
         out
     }
 
-    fn negacyclic(a: &[i64], b: &[i64]) -> Vec<i64> {
+    pub(super) fn negacyclic(a: &[i64], b: &[i64]) -> Vec<i64> {
         let mut out = vec![0; DEGREE];
         for (i, &x) in a.iter().enumerate() {
             for (j, &y) in b.iter().enumerate() {
@@ -329,15 +384,15 @@ mod tests {
         out
     }
 
-    fn values(rows: usize, elements: usize, seed: i64) -> Vec<Vec<i64>> {
+    pub(super) fn values(rows: usize, elements: usize, seed: i64) -> Vec<Vec<i64>> {
         (0..rows as i64)
             .map(|r| (0..elements as i64).map(|e| (seed * 31 + r * 17 + e * 7) % 23 - 11).collect())
             .collect()
     }
 
-    fn read(layout: &Layout, polynomial: &[i64], sample: usize, element: usize) -> i64 {
-        let (place, sign) = layout.position(DEGREE, sample, element);
-        sign * polynomial[place]
+    pub(super) fn read(layout: &Layout, polynomial: &[i64], sample: usize, element: usize) -> i64 {
+        let at = layout.position(DEGREE, sample, element);
+        at.sign * polynomial[at.coefficient]
     }
 
     proptest::proptest! {
@@ -350,17 +405,17 @@ mod tests {
             let forward = product(["j", "jl", "l"], &sizes, [true, false], false);
             let backward = product(["l", "jl", "j"], &sizes, [true, false], false);
             let gradient = product(["j", "l", "jl"], &sizes, [true, true], true);
-            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch, strides).unwrap();
+            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch, strides, None).unwrap();
             let (forward, backward, gradient) = (place(&forward), place(&backward), place(&gradient));
             // What is read stands at multiples of a power of two, where that fits.
             if padded && n.next_power_of_two() * m.next_power_of_two() <= DEGREE {
                 let step = n.next_power_of_two() as u32;
-                proptest::prop_assert!(forward.result.exponents.iter().all(|e| (e + 1) % step == 0));
+                proptest::prop_assert!(forward.result.places.iter().all(|p| (p.exponent + 1) % step == 0));
                 proptest::prop_assert!(forward.result.samples == 1 || forward.result.sample_stride.is_power_of_two());
             }
             // Weights keep one layout in all three.
-            proptest::prop_assert_eq!(&forward.sides[1].exponents, &gradient.result.exponents);
-            proptest::prop_assert_eq!(&backward.sides[1].exponents, &gradient.result.exponents);
+            proptest::prop_assert_eq!(&forward.sides[1].places, &gradient.result.places);
+            proptest::prop_assert_eq!(&backward.sides[1].places, &gradient.result.places);
             let samples = forward.sides[0].samples;
             let (x, delta) = (values(samples, n, 3), values(samples, m, 5));
             let w = &values(1, n * m, 7);
@@ -391,7 +446,7 @@ mod tests {
             let inner = product(["j", "jl", "l"], &[(b'j', n), (b'l', m)], [false, false], false);
             let mut outer = product(["j", "jl", "l"], &[(b'j', m), (b'l', k)], [false, false], false);
             outer.sides[0] = Side::Product(0);
-            let placed = place(&[inner, outer], 1, DEGREE, 1, Strides::Dense).unwrap();
+            let placed = place(&[inner, outer], 1, DEGREE, 1, Strides::Dense, None).unwrap();
             let first = placed.inner[0].as_ref().unwrap();
             let (x, u, v) = (values(1, n, 3), values(1, n * m, 4), values(1, m * k, 5));
             let h = negacyclic(&polynomial(&first.sides[0], &x), &polynomial(&first.sides[1], &u));
@@ -407,8 +462,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let wide = product(["j", "jl", "l"], &[(b'j', 64), (b'l', 10)], [true, false], false);
-        let refused = place(&[wide], 0, DEGREE, 4, Strides::PowersOfTwo).unwrap_err();
-        assert_eq!(refused, NoLayout::TooLarge { needed: 640, degree: DEGREE });
+        let sizes = [(b'j', 64), (b'l', 10), (b'k', 2)];
+        let inner = product(["k", "kj", "j"], &sizes, [true, false], false);
+        let mut wide = product(["j", "jl", "l"], &sizes, [true, false], false);
+        wide.sides[0] = Side::Product(0);
+        let refused = place(&[inner, wide], 1, DEGREE, 4, Strides::PowersOfTwo, None).unwrap_err();
+        assert_eq!(refused, NoLayout::TooLarge { needed: 1280, degree: DEGREE });
     }
 }
