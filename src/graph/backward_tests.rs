@@ -19,7 +19,11 @@ fn check(
     if model.graph.reachable(&[loss])[param.index()] {
         let compared = model.check(loss);
         // A parameter that many tables read has a kink or a sharp bend nearly everywhere.
-        assert!(elements(w) < 4 || 4 * compared >= elements(w), "only {compared} of {} compared", elements(w));
+        assert!(
+            elements(w) < 4 || 4 * compared >= elements(w),
+            "only {compared} of {} compared",
+            elements(w)
+        );
     }
 }
 
