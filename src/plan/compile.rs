@@ -7,6 +7,7 @@ use crate::graph::{Graph, NodeId, ParamId};
 use crate::he::ckks::params::RING_PROFILES;
 use crate::he::params::PROFILES;
 use crate::typeck::levels::{Family, Typing};
+use crate::typeck::ranges::Ranges;
 use crate::typeck::{Batch, EvalTask, Optimizer, TaskArgument, TrainTask};
 
 use super::build::{Purpose, build};
@@ -52,6 +53,8 @@ pub struct Training {
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
     pub typing: Typing,
+    /// Ranges of the same values.
+    pub ranges: Ranges,
     /// Why the schedule is on its schemes.
     pub choice: Choice,
 }
@@ -66,6 +69,8 @@ pub struct Evaluation {
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
     pub typing: Typing,
+    /// Ranges of the same values.
+    pub ranges: Ranges,
     /// Why the schedule is on its schemes.
     pub choice: Choice,
 }
@@ -116,6 +121,7 @@ impl Training {
             epochs: task.epochs.value,
             schedule: unencrypted(task).map_or(candidate.schedule, Err).map_err(|d| vec![d]),
             typing: candidate.checked.typing,
+            ranges: candidate.checked.ranges,
             choice,
         })
     }
@@ -175,6 +181,7 @@ impl Evaluation {
             graph,
             schedule: candidate.schedule.map_err(|d| vec![d]),
             typing: candidate.checked.typing,
+            ranges: candidate.checked.ranges,
             choice,
         })
     }
