@@ -60,6 +60,18 @@ fn hidden_layers_with_masks_compute_what_simulate_predicts() {
 }
 
 #[test]
+fn matrices_of_several_polynomials_compute_what_simulate_predicts() {
+    let relu = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
+    let (g, l) = layers(&[300, 24, 10], lut("relu", relu, ScalarExpr::call(Function::Step, ScalarExpr::Z)));
+    let schedule = schedule_on(PARAMETERS, &g, l, 4, 0.5);
+    assert!(schedule.masters.iter().any(|master| master.layout.pieces > 1), "cut");
+    let sample = samples(4, 300, 10);
+    let batch =
+        Batch { index: 0, size: 4, features: &sample.features, labels: &sample.labels, arguments: None };
+    encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
+}
+
+#[test]
 fn products_of_two_encrypted_values_compute_what_simulate_predicts() {
     let slope = sigmoid().mul(ScalarExpr::Const(1.0).sub(sigmoid()));
     let (g, l) = mlp(lut("sigmoid", sigmoid(), slope));

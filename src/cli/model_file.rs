@@ -9,6 +9,7 @@ use crate::data::{Dataset, Scaler};
 use crate::graph::unstack;
 use crate::plan::compile::Training;
 use crate::run::train::Outcome;
+use crate::typeck::TrainTask;
 
 #[derive(Serialize)]
 struct ModelFile<'a> {
@@ -53,16 +54,28 @@ fn hidden(path: &Path) -> io::Result<std::path::PathBuf> {
     Ok(path.with_file_name(name))
 }
 
-/// Writes a new file first, so that an old one is whole until the new one is.
-pub fn write(path: &Path, training: &Training, outcome: &Outcome, data: &Dataset) -> io::Result<()> {
-    let parameters = training
+/// Writes a new file first, so that an old one is whole until the new one is. Frozen weights stand in it too: a model is
+/// whole with them only.
+pub fn write(
+    path: &Path,
+    task: &TrainTask,
+    training: &Training,
+    outcome: &Outcome,
+    data: &Dataset,
+) -> io::Result<()> {
+    let frozen = task.frozen.iter().map(|tensor| Parameter {
+        name: &tensor.name,
+        shape: tensor.shape.clone(),
+        values: &tensor.values,
+    });
+    let trained = training
         .forward
         .params()
         .iter()
         .zip(&outcome.params)
         .flat_map(|(info, values)| unstack(info, values))
-        .map(|(name, shape, values)| Parameter { name, shape, values })
-        .collect();
+        .map(|(name, shape, values)| Parameter { name, shape, values });
+    let parameters = frozen.chain(trained).collect();
     let file = ModelFile {
         version: 1,
         model: &training.model,

@@ -20,6 +20,7 @@ use crate::plan::schedule::Schedule;
 use crate::run::available_memory_bytes;
 use crate::run::evaluate::evaluate;
 use crate::run::options::{EngineKind, RunError, RunOptions};
+use crate::run::prefix;
 use crate::run::train::{Length, train};
 use crate::typeck::{EvalTask, TrainTask};
 
@@ -154,11 +155,14 @@ impl Job<'_> {
             self.check_memory(&task.model, task.span, schedule, Extent { steps, samples })?;
             self.warn(schedule, steps)?;
         }
-        let outcome = self.watched(&task.model, task.span, |observer| {
-            train(training, task.batch.value, data, &options, observer)
+        let outcome = self.watched(&task.model, task.span, |observer| match &task.prefix {
+            None => train(training, task.batch.value, data, &options, observer),
+            Some(prefix) => {
+                train(training, task.batch.value, &prefix::apply(prefix, data)?, &options, observer)
+            }
         })?;
         if let Some(path) = &self.args.out {
-            model_file::write(path, training, &outcome, data)
+            model_file::write(path, task, training, &outcome, data)
                 .map_err(|error| self.unwritable(path, &error))?;
         }
         if outcome.interrupted {

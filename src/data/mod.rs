@@ -25,6 +25,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 mod values;
+mod weights;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ pub use samples::Samples;
 pub use scale::{Scaler, TargetScale};
 
 use crate::diagnostics::Diagnostic;
-use crate::typeck::data_spec::{DataCatalog, DataFormat, DataSpec, Scale, Schema, Spanned, Subset};
+use crate::typeck::data_spec::{DataCatalog, DataFormat, DataSpec, Scale, Schema, Spanned, Subset, Weights};
 use problem::Problem;
 use values::Values;
 
@@ -207,5 +208,9 @@ impl Loader {
 impl DataCatalog for Loader {
     fn schema(&self, spec: &DataSpec) -> Option<Result<Schema, Vec<Diagnostic>>> {
         Some(self.dataset(spec).map(|data| data.schema(spec)).map_err(|diagnostic| vec![diagnostic]))
+    }
+
+    fn weights(&self, path: &Spanned<String>) -> Option<Result<Weights, Vec<Diagnostic>>> {
+        Some(weights::read(&self.folder.join(&path.value), path).map_err(|diagnostic| vec![diagnostic]))
     }
 }

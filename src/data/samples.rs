@@ -23,6 +23,12 @@ impl Samples {
         Self { len, labels, values, scaler }
     }
 
+    /// The same labels with other features, `[len, width]`, that need no scaling.
+    pub fn with_features(&self, features: Vec<f32>, width: usize) -> Self {
+        let scaler = Arc::new(Scaler::identity(width));
+        Self { len: self.len, labels: self.labels.clone(), values: Values::Numbers(features), scaler }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

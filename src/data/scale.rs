@@ -27,6 +27,17 @@ pub struct TargetScale {
 }
 
 impl Scaler {
+    /// Leaves numbers as they are.
+    pub(super) fn identity(width: usize) -> Self {
+        Self {
+            scale: "none".into(),
+            offset: vec![0.0; width],
+            factor: vec![1.0; width],
+            clip: None,
+            target: None,
+        }
+    }
+
     /// Fits `[samples, width]` numbers; `bounds` are the minimum and maximum where the format fixes them. Also gives
     /// the features that have one value in all samples.
     pub(super) fn fit(

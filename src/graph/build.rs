@@ -73,6 +73,11 @@ impl Graph {
         if self.len() >= MAX_NODES {
             return Err(ShapeError::TooManyNodes);
         }
+        if let Some(value) = self.folded(&op, &shape, operands) {
+            let op = Op::Const(value);
+            let id = self.dag.add_node(Node { op, shape, per_sample: false, origin: origin.clone() });
+            return Ok(id);
+        }
         let per_sample = match op {
             Op::Input | Op::Label => true,
             Op::BatchSum => false,

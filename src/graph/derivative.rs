@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Graph, NONE, NodeId, Op, Origin, ParamId, ScalarFn, ShapeError, elements};
+use super::{Binary, Graph, NONE, NodeId, Op, Origin, ParamId, ScalarExpr, ScalarFn, ShapeError, elements};
 
 /// The gradients of a scalar, summed over the batch.
 #[derive(Clone, Debug)]
@@ -16,6 +16,17 @@ impl Graph {
     ///
     /// Every appended node keeps the origin of the node whose derivative it belongs to.
     pub fn differentiate(&mut self, loss: NodeId) -> Result<Derivative, ShapeError> {
+        self.differentiate_clipped(loss, None)
+    }
+
+    /// The same with the elements of a sample's gradient held within ±`bound`, for `Some((bound, result))`: at the model's
+    /// result, and at each table before it, where a look-up has to read the gradient anyway.
+    pub fn differentiate_clipped(
+        &mut self,
+        loss: NodeId,
+        clip: Option<(f64, NodeId)>,
+    ) -> Result<Derivative, ShapeError> {
+        let in_model = clip.map_or_else(Vec::new, |(_, result)| self.reachable(&[result]));
         let mut adjoints: Vec<Option<NodeId>> = vec![None; self.len()];
         let wanted = self.depends_on_params();
         let shape = self.node(loss).shape.clone();
@@ -23,12 +34,19 @@ impl Graph {
         adjoints[loss.index()] = Some(self.constant(1.0, &shape, &seed_origin)?);
         let mut gradients = Vec::new();
         for id in self.ids().take(adjoints.len()).rev().collect::<Vec<_>>() {
-            let Some(g) = adjoints[id.index()] else { continue };
+            let Some(mut g) = adjoints[id.index()] else { continue };
             if let Op::Param(param) = self.node(id).op {
                 gradients.push((param, g));
                 continue;
             }
             let origin = derived(&self.node(id).origin);
+            if let Some((bound, result)) = clip
+                && in_model[id.index()]
+                && self.node(id).per_sample
+                && (id == result || matches!(self.node(id).op, Op::Lut(_)))
+            {
+                g = self.lut(g, clipped(bound), &origin)?;
+            }
             for (operand, contribution) in self.pull_back(id, g, &wanted, &origin)? {
                 // By the nodes, not by the contribution: that may be one constant, received from every sample.
                 let contribution = if self.node(id).per_sample && !self.node(operand).per_sample {
@@ -164,6 +182,15 @@ impl Graph {
         }
         self.gather(what, &[g], inverse, shape, origin)
     }
+}
+
+/// The name of the table that holds gradients within a bound.
+pub const CLIP: &str = "clip";
+
+fn clipped(bound: f64) -> ScalarFn {
+    let low = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(-bound));
+    let expr = ScalarExpr::bin(Binary::Min, low, ScalarExpr::Const(bound));
+    ScalarFn { name: CLIP.into(), expr, grad: None }
 }
 
 fn derived(origin: &Origin) -> Origin {

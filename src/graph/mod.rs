@@ -6,9 +6,11 @@
 
 mod bias;
 mod build;
+mod constants;
 mod derivative;
 mod fuse;
 mod scalar;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +23,9 @@ use petgraph::visit::EdgeRef;
 
 pub use bias::unstack;
 pub use build::ShapeError;
-pub use derivative::Derivative;
+pub use derivative::{CLIP, Derivative};
 pub use scalar::{Binary, Function, ScalarExpr, ScalarFn};
+pub use split::Split;
 
 use crate::diagnostics::Span;
 
@@ -155,6 +158,8 @@ pub enum Init {
     Normal(f64),
     /// Uniform on `[a, b)`.
     Uniform(f64, f64),
+    /// These values, row-major: of a file.
+    Given(Arc<[f32]>),
     /// Several parameters as one, along their first axis: weights and their bias.
     Stacked(Arc<[ParamInfo]>),
 }

@@ -42,6 +42,7 @@ impl Function {
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(function, _)| *function)
     }
 
+    #[inline]
     pub fn eval(self, x: f64) -> f64 {
         match self {
             Function::Exp => x.exp(),
@@ -239,7 +240,8 @@ impl ScalarExpr {
 }
 
 impl Binary {
-    fn eval(self, a: f64, b: f64) -> f64 {
+    #[inline]
+    pub fn eval(self, a: f64, b: f64) -> f64 {
         match self {
             Binary::Add => a + b,
             Binary::Sub => a - b,

@@ -5,9 +5,15 @@
 
 use std::borrow::Cow;
 
-use super::gemm::{Labelled, contract, multiply_add};
+use rayon::prelude::*;
+
+use super::numeric::conv::{self, Rows};
+use super::numeric::gemm::{Labelled, contract};
+use super::numeric::table::Compiled;
+use super::numeric::{PIECE, for_each_row};
 use super::{Batch, Engine, EngineError, Watch};
-use crate::graph::{Constant, ConvGeometry, Graph, NONE, NodeId, Op, ParamId, ShapeError, show_shape};
+use crate::graph::{Constant, Graph, NONE, NodeId, Op, ParamId, ShapeError, show_shape};
+use crate::typeck::Optimizer;
 
 /// The axis of the samples among the labels of a contraction: no letter.
 const SAMPLE: u8 = 0;
@@ -18,14 +24,28 @@ const CHUNK: usize = 256;
 pub struct ClearEngine {
     graph: Graph,
     gradients: Vec<(ParamId, NodeId)>,
+    /// The least rate, and the multiple of it that the epoch takes.
     rate: f64,
+    multiple: u32,
+    optimizer: Optimizer,
     params: Vec<Vec<f32>>,
+    /// Of the gradients, in their order; empty without momentum.
+    velocities: Vec<Vec<f32>>,
 }
 
 impl ClearEngine {
     /// Trains with the gradients of a loss, which stand in `graph` as sums over the batch.
     pub fn new(graph: Graph, gradients: Vec<(ParamId, NodeId)>, rate: f64, params: Vec<Vec<f32>>) -> Self {
-        Self { graph, gradients, rate, params }
+        let (optimizer, velocities) = (Optimizer::default(), Vec::new());
+        Self { graph, gradients, rate, multiple: 1, optimizer, params, velocities }
+    }
+
+    /// With rates that change, momentum and weight decay. Clipping is part of the gradients.
+    pub fn with_optimizer(self, optimizer: Optimizer) -> Self {
+        let has_momentum = optimizer.momentum > 0.0;
+        let zeros = |&(param, _): &(ParamId, NodeId)| vec![0.0; self.params[param.index()].len()];
+        let velocities = if has_momentum { self.gradients.iter().map(zeros).collect() } else { Vec::new() };
+        Self { multiple: optimizer.multiple(0), optimizer, velocities, ..self }
     }
 
     /// Trains on `loss`, a node of one element: differentiates it and fuses the tables of its gradients.
@@ -48,21 +68,38 @@ impl Engine for ClearEngine {
         "clear"
     }
 
+    fn begin_epoch(&mut self, epoch: usize) -> Result<(), EngineError> {
+        self.multiple = self.optimizer.multiple(epoch);
+        Ok(())
+    }
+
     fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError> {
         if watch.cancelled() {
             return Err(EngineError::Cancelled);
         }
         let nodes: Vec<NodeId> = self.gradients.iter().map(|&(_, node)| node).collect();
         let gradients = evaluate(&self.graph, &nodes, &self.params, batch)?;
-        let factor = (self.rate / batch.size as f64) as f32;
-        for (&(param, _), gradient) in self.gradients.iter().zip(gradients) {
+        let rate = self.rate * f64::from(self.multiple);
+        let factor = (rate / batch.size as f64) as f32;
+        // The gradient is that of the sum over the batch, so the decay counts for each sample.
+        let decay = (self.optimizer.weight_decay * batch.size as f64) as f32;
+        for (k, (&(param, _), mut gradient)) in self.gradients.iter().zip(gradients).enumerate() {
             let values = &mut self.params[param.0 as usize];
+            if decay > 0.0 {
+                gradient.iter_mut().zip(values.iter()).for_each(|(g, w)| *g += decay * w);
+            }
+            if let Some(velocity) = self.velocities.get_mut(k) {
+                let momentum = self.optimizer.momentum as f32;
+                velocity.iter_mut().zip(&mut gradient).for_each(|(v, g)| {
+                    *v = momentum * *v + *g;
+                    *g = *v;
+                });
+            }
             values.iter_mut().zip(gradient).for_each(|(w, g)| *w -= factor * g);
             if values.iter().any(|w| !w.is_finite()) {
                 let name = &self.graph.param_info(param).name;
                 return Err(EngineError::Failed(format!(
-                    "training diverges: `{name}` is no longer finite; take a smaller rate than {}",
-                    self.rate
+                    "training diverges: `{name}` is no longer finite; take a smaller rate than {rate}",
                 )));
             }
         }
@@ -119,7 +156,7 @@ pub fn evaluate(
             evaluation.visit(id)?;
         }
     }
-    Ok(outputs.iter().map(|&id| evaluation.values[id.index()].clone()).collect())
+    Ok(outputs.iter().map(|&id| evaluation.values[id.index()].to_vec()).collect())
 }
 
 /// Whether an operation commutes with a sum over the batch.
@@ -134,7 +171,7 @@ struct Evaluation<'a> {
     graph: &'a Graph,
     params: &'a [Vec<f32>],
     batch: &'a Batch<'a>,
-    values: Vec<Vec<f32>>,
+    values: Vec<Cow<'a, [f32]>>,
     /// Uses of a value that are still to come.
     uses: Vec<usize>,
     /// Whether only the sum over the batch of a per-sample value is wanted: then no more is ever held.
@@ -166,17 +203,16 @@ impl<'a> Evaluation<'a> {
                 uses[operand.index()] += 1;
             }
         }
-        Self { graph, params, batch, values: vec![Vec::new(); graph.len()], uses, summed }
+        Self { graph, params, batch, values: vec![Cow::default(); graph.len()], uses, summed }
     }
 
     fn visit(&mut self, id: NodeId) -> Result<(), EngineError> {
         let operands = self.graph.operands(id);
-        let value = self.value(id, &operands)?;
-        self.values[id.index()] = value;
+        self.values[id.index()] = self.value(id, &operands)?;
         for operand in operands {
             self.uses[operand.index()] -= 1;
             if self.uses[operand.index()] == 0 {
-                self.values[operand.index()] = Vec::new();
+                self.values[operand.index()] = Cow::default();
             }
         }
         Ok(())
@@ -189,7 +225,7 @@ impl<'a> Evaluation<'a> {
 
     /// The value of an operand as `user` wants it: summed over the batch if `user` is.
     fn operand(&self, user: NodeId, operand: NodeId) -> Cow<'_, [f32]> {
-        let value = self.values[operand.index()].as_slice();
+        let value = &*self.values[operand.index()];
         if !self.summed[user.index()] || self.summed[operand.index()] {
             return Cow::Borrowed(value);
         }
@@ -200,79 +236,113 @@ impl<'a> Evaluation<'a> {
         }
     }
 
+    /// The value of an operand with as many rows as `user` has, to be changed in place; not copied at its last use.
+    fn taken(&mut self, user: NodeId, operand: NodeId) -> Vec<f32> {
+        let rows = self.rows(user);
+        if self.summed[user.index()] == self.summed[operand.index()]
+            && self.rows(operand) == rows
+            && self.uses[operand.index()] == 1
+        {
+            return std::mem::take(&mut self.values[operand.index()]).into_owned();
+        }
+        let value = self.operand(user, operand);
+        if value.len() == rows * self.graph.node(operand).elements() {
+            value.into_owned()
+        } else {
+            value.repeat(rows)
+        }
+    }
+
     /// Copies of the result that `id` holds: one, or one for each sample.
     fn rows(&self, id: NodeId) -> usize {
         if self.sampled(id) { self.batch.size } else { 1 }
     }
 
-    fn value(&self, id: NodeId, operands: &[NodeId]) -> Result<Vec<f32>, EngineError> {
-        let node = self.graph.node(id);
+    fn value(&mut self, id: NodeId, operands: &[NodeId]) -> Result<Cow<'a, [f32]>, EngineError> {
+        let graph = self.graph;
+        let node = graph.node(id);
         let elements = node.elements();
-        let of = |k: usize| self.operand(id, operands[k]);
-        let mapped = |f: &dyn Fn(f32) -> f32| of(0).iter().map(|&v| f(v)).collect();
-        Ok(match &node.op {
+        let (batch, params) = (self.batch, self.params);
+        let values = match &node.op {
             Op::Input => {
-                self.given("features", self.batch.features, elements * self.batch.size, &node.shape)?
+                return self.given("features", batch.features, elements * batch.size, &node.shape);
             }
-            Op::Label => self.given("labels", self.batch.labels, elements * self.batch.size, &node.shape)?,
+            Op::Label => return self.given("labels", batch.labels, elements * batch.size, &node.shape),
             Op::Argument(name) => {
-                let values = self.batch.arguments.and_then(|all| all.get(&id)).ok_or_else(|| {
+                let values = batch.arguments.and_then(|all| all.get(&id)).ok_or_else(|| {
                     EngineError::Failed(format!("the argument `{name}` has no value: give it one"))
                 })?;
-                self.given(name, values, elements, &node.shape)?
+                return self.given(name, values, elements, &node.shape);
             }
             Op::Param(param) => {
-                let info = self.graph.param_info(*param);
-                let values = self.params.get(param.0 as usize).map_or(&[][..], Vec::as_slice);
-                self.given(&info.name, values, elements, &node.shape)?
+                let values = params.get(param.0 as usize).map_or(&[][..], Vec::as_slice);
+                return self.given(&graph.param_info(*param).name, values, elements, &node.shape);
             }
             Op::Const(Constant::Uniform(value)) => vec![*value as f32; elements],
             Op::Const(Constant::Tensor(values)) => values.iter().map(|&v| v as f32).collect(),
             Op::Contract { left, right, out } => self.contract(id, operands, [left, right, out]),
-            Op::Conv(geometry) => self.conv(id, operands, geometry),
-            Op::ConvImageGrad(geometry) => self.conv_image_grad(id, operands, geometry),
-            Op::ConvKernelGrad(geometry) => self.conv_kernel_grad(id, operands, geometry),
+            Op::Conv(geometry) => {
+                let [image, kernel] = self.images(operands);
+                conv::forward(geometry, self.rows(id), image, kernel)
+            }
+            Op::ConvImageGrad(geometry) => {
+                let [gradient, kernel] = self.images(operands);
+                conv::image_gradient(geometry, self.rows(id), gradient, kernel)
+            }
+            Op::ConvKernelGrad(geometry) => {
+                let [image, gradient] = self.images(operands);
+                let samples = if node.per_sample { batch.size } else { 1 };
+                conv::kernel_gradient(geometry, samples, image, gradient, self.summed[id.index()])
+            }
             Op::Add => self.zipped(id, operands, |a, b| a + b),
             Op::Sub => self.zipped(id, operands, |a, b| a - b),
             Op::Mul => self.zipped(id, operands, |a, b| a * b),
-            Op::Scale(c) => mapped(&|v| v * *c as f32),
-            Op::Offset(c) => mapped(&|v| v + *c as f32),
-            Op::Lut(function) => mapped(&|v| function.expr.eval(f64::from(v)) as f32),
-            Op::Refresh | Op::Ascribe(_) => of(0).into_owned(),
+            Op::Scale(c) => self.mapped(id, operands[0], |v| v * *c as f32),
+            Op::Offset(c) => self.mapped(id, operands[0], |v| v + *c as f32),
+            Op::Lut(function) => {
+                let table = Compiled::new(&function.expr);
+                let mut values = self.taken(id, operands[0]);
+                values
+                    .par_chunks_mut(PIECE)
+                    .for_each(|piece| table.apply(piece, f64::from, |value| value as f32));
+                values
+            }
+            Op::Refresh | Op::Ascribe(_) => self.taken(id, operands[0]),
             Op::Gather { map, .. } => self.gather(id, operands, map),
             Op::ScatterAdd { map, .. } => {
-                let value = of(0);
-                let size = self.graph.node(operands[0]).elements();
+                let value = self.operand(id, operands[0]);
+                let size = graph.node(operands[0]).elements();
                 let mut result = vec![0.0; self.rows(id) * elements];
-                for (to, from) in rows_mut(&mut result, elements).zip(rows(&value, size)) {
-                    for (&at, v) in map.iter().zip(from) {
+                for_each_row(&mut result, elements, |row, to| {
+                    for (&at, v) in map.iter().zip(row_of(&value, row, size)) {
                         if at != NONE {
                             to[at as usize] += v;
                         }
                     }
-                }
+                });
                 result
             }
             Op::BatchSum => {
                 let (value, operand) = (&self.values[operands[0].index()], operands[0]);
-                match (self.graph.node(operand).per_sample, self.summed[operand.index()]) {
-                    (_, true) => value.clone(),
+                match (graph.node(operand).per_sample, self.summed[operand.index()]) {
+                    (_, true) => value.to_vec(),
                     (true, false) => sum_over(value, elements),
-                    (false, false) => value.iter().map(|v| v * self.batch.size as f32).collect(),
+                    (false, false) => value.iter().map(|v| v * batch.size as f32).collect(),
                 }
             }
-        })
+        };
+        Ok(Cow::Owned(values))
     }
 
     fn given(
         &self,
         name: &str,
-        values: &[f32],
+        values: &'a [f32],
         needed: usize,
         shape: &[usize],
-    ) -> Result<Vec<f32>, EngineError> {
+    ) -> Result<Cow<'a, [f32]>, EngineError> {
         if values.len() == needed {
-            return Ok(values.to_vec());
+            return Ok(Cow::Borrowed(values));
         }
         Err(EngineError::Failed(format!(
             "`{name}` holds {} numbers, but {needed} are needed (shape {}, batch of {})",
@@ -282,111 +352,77 @@ impl<'a> Evaluation<'a> {
         )))
     }
 
-    fn zipped(&self, id: NodeId, operands: &[NodeId], f: impl Fn(f32, f32) -> f32) -> Vec<f32> {
-        let (a, b) = (self.operand(id, operands[0]), self.operand(id, operands[1]));
-        let elements = self.graph.node(id).elements();
-        let mut result = Vec::with_capacity(self.rows(id) * elements);
-        for row in 0..self.rows(id) {
-            let (a, b) = (row_of(&a, row, elements), row_of(&b, row, elements));
-            result.extend(a.iter().zip(b).map(|(&a, &b)| f(a, b)));
-        }
-        result
+    fn mapped(&mut self, id: NodeId, operand: NodeId, f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
+        let mut values = self.taken(id, operand);
+        values.par_chunks_mut(PIECE).for_each(|piece| piece.iter_mut().for_each(|v| *v = f(*v)));
+        values
     }
 
-    fn gather(&self, id: NodeId, operands: &[NodeId], map: &[u32]) -> Vec<f32> {
-        let parts: Vec<(Cow<'_, [f32]>, usize)> = operands
-            .iter()
-            .map(|&operand| (self.operand(id, operand), self.graph.node(operand).elements()))
-            .collect();
-        let mut places = Vec::new();
-        for (k, (_, size)) in parts.iter().enumerate() {
-            places.extend((0..*size).map(|i| (k, i)));
+    fn zipped(&mut self, id: NodeId, operands: &[NodeId], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+        let elements = self.graph.node(id).elements();
+        let mut values = self.taken(id, operands[0]);
+        let other = self.operand(id, operands[1]);
+        for_each_row(&mut values, elements, |row, own| {
+            own.iter_mut().zip(row_of(&other, row, elements)).for_each(|(a, &b)| *a = f(*a, b));
+        });
+        values
+    }
+
+    fn gather(&mut self, id: NodeId, operands: &[NodeId], map: &[u32]) -> Vec<f32> {
+        let size = |operand: NodeId| self.graph.node(operand).elements();
+        let keeps_order = || map.iter().enumerate().all(|(i, &at)| i == at as usize);
+        if let [operand] = *operands
+            && size(operand) == map.len()
+            && keeps_order()
+        {
+            return self.taken(id, operand);
         }
-        let mut result = Vec::with_capacity(self.rows(id) * map.len());
-        for row in 0..self.rows(id) {
-            let rows: Vec<&[f32]> = parts.iter().map(|(value, size)| row_of(value, row, *size)).collect();
-            result.extend(map.iter().map(|&at| match at {
-                NONE => 0.0,
-                at => {
-                    let (k, i) = places[at as usize];
-                    rows[k][i]
-                }
-            }));
-        }
+        let parts: Vec<(Cow<'_, [f32]>, usize)> =
+            operands.iter().map(|&operand| (self.operand(id, operand), size(operand))).collect();
+        let mut result = vec![0.0; self.rows(id) * map.len()];
+        let pick = |out: &mut [f32], from: &[f32]| {
+            // There is no element at NONE.
+            let value = |at: u32| from.get(at as usize).copied().unwrap_or(0.0);
+            out.iter_mut().zip(map).for_each(|(out, &at)| *out = value(at));
+        };
+        for_each_row(&mut result, map.len(), |row, out| match parts.as_slice() {
+            [(value, size)] => pick(out, row_of(value, row, *size)),
+            parts => {
+                let rows: Vec<&[f32]> = parts.iter().map(|(value, size)| row_of(value, row, *size)).collect();
+                pick(out, &rows.concat());
+            }
+        });
         result
     }
 
     fn contract(&self, id: NodeId, operands: &[NodeId], [left, right, out]: [&[u8]; 3]) -> Vec<f32> {
-        let mut labelled = [(operands[0], left), (operands[1], right)].map(|(operand, labels)| {
+        let labelled = |operand: NodeId, labels: &[u8]| {
             let mut axes = Vec::new();
             if self.sampled(operand) {
                 axes.push((SAMPLE, self.batch.size));
             }
             axes.extend(labels.iter().copied().zip(self.graph.node(operand).shape.iter().copied()));
             // A sum over the batch of a product is no product of sums: the operands come as they are held.
-            Labelled { data: Cow::Borrowed(self.values[operand.index()].as_slice()), axes }
-        });
+            Labelled { data: Cow::Borrowed(&*self.values[operand.index()]), axes }
+        };
         let mut result_axes = Vec::new();
         if self.sampled(id) {
             result_axes.push(SAMPLE);
         }
         result_axes.extend(out);
-        let [left, right] = &mut labelled;
-        let empty = || Labelled { data: Cow::Borrowed(&[]), axes: Vec::new() };
-        contract(std::mem::replace(left, empty()), std::mem::replace(right, empty()), &result_axes)
+        contract(labelled(operands[0], left), labelled(operands[1], right), &result_axes)
     }
 
-    /// Both operands of an operation on images, sample by sample.
-    fn each_sample<'b>(
-        &'b self,
-        id: NodeId,
-        operands: &'b [NodeId],
-    ) -> impl Iterator<Item = (usize, &'b [f32], &'b [f32])> + 'b {
-        let of =
-            |k: usize| (self.values[operands[k].index()].as_slice(), self.graph.node(operands[k]).elements());
-        let ((a, a_size), (b, b_size)) = (of(0), of(1));
-        let samples = if self.graph.node(id).per_sample { self.batch.size } else { 1 };
-        (0..samples).map(move |row| (row, row_of(a, row, a_size), row_of(b, row, b_size)))
-    }
-
-    fn conv(&self, id: NodeId, operands: &[NodeId], geometry: &ConvGeometry) -> Vec<f32> {
-        let elements = self.graph.node(id).elements();
-        let mut result = vec![0.0; self.rows(id) * elements];
-        let [oh, ow] = geometry.output();
-        for (row, image, kernel) in self.each_sample(id, operands) {
-            let columns = unfolded(image, geometry);
-            let out = &mut result[row * elements..][..elements];
-            multiply_add(out, kernel, &columns, taps(geometry), oh * ow);
-        }
-        result
-    }
-
-    /// Operands: the gradient of the result, the kernel.
-    fn conv_image_grad(&self, id: NodeId, operands: &[NodeId], geometry: &ConvGeometry) -> Vec<f32> {
-        let elements = self.graph.node(id).elements();
-        let mut result = vec![0.0; self.rows(id) * elements];
-        let [oh, ow] = geometry.output();
-        let filters = geometry.kernel[0];
-        for (row, gradient, kernel) in self.each_sample(id, operands) {
-            let turned = transposed(kernel, filters, taps(geometry));
-            let mut columns = vec![0.0; taps(geometry) * oh * ow];
-            multiply_add(&mut columns, &turned, gradient, filters, oh * ow);
-            fold_onto(&mut result[row * elements..][..elements], &columns, geometry);
-        }
-        result
-    }
-
-    /// Operands: the image, the gradient of the result.
-    fn conv_kernel_grad(&self, id: NodeId, operands: &[NodeId], geometry: &ConvGeometry) -> Vec<f32> {
-        let elements = self.graph.node(id).elements();
-        let mut result = vec![0.0; self.rows(id) * elements];
-        let [oh, ow] = geometry.output();
-        for (row, image, gradient) in self.each_sample(id, operands) {
-            let columns = transposed(&unfolded(image, geometry), taps(geometry), oh * ow);
-            let out = &mut result[if self.sampled(id) { row * elements } else { 0 }..][..elements];
-            multiply_add(out, gradient, &columns, oh * ow, taps(geometry));
-        }
-        result
+    /// Both operands of an operation on images.
+    fn images(&self, operands: &[NodeId]) -> [Rows<'_, f32>; 2] {
+        [0, 1].map(|k| {
+            let (value, id) = (&*self.values[operands[k].index()], operands[k]);
+            if self.sampled(id) {
+                Rows::each(value, self.graph.node(id).elements())
+            } else {
+                Rows::shared(value)
+            }
+        })
     }
 }
 
@@ -395,71 +431,12 @@ fn row_of(value: &[f32], row: usize, elements: usize) -> &[f32] {
     if value.len() == elements { value } else { &value[row * elements..][..elements] }
 }
 
-fn rows(value: &[f32], elements: usize) -> std::slice::Chunks<'_, f32> {
-    value.chunks(elements.max(1))
-}
-
-fn rows_mut(value: &mut [f32], elements: usize) -> std::slice::ChunksMut<'_, f32> {
-    value.chunks_mut(elements.max(1))
-}
-
 fn sum_over(value: &[f32], elements: usize) -> Vec<f32> {
     let mut sum = vec![0.0; elements];
-    for row in rows(value, elements) {
+    for row in value.chunks(elements.max(1)) {
         sum.iter_mut().zip(row).for_each(|(s, v)| *s += v);
     }
     sum
-}
-
-/// Numbers of an image that one output of a convolution reads.
-fn taps(geometry: &ConvGeometry) -> usize {
-    geometry.kernel[1..].iter().product()
-}
-
-/// Calls `f(row of the unfolded image, position in the result, position in the image)` for every tap that lies inside.
-fn for_each_tap(geometry: &ConvGeometry, mut f: impl FnMut(usize, usize, usize)) {
-    let [channels, height, width] = geometry.image;
-    let [_, _, kh, kw] = geometry.kernel;
-    let [oh, ow] = geometry.output();
-    let inside = |out: usize, tap: usize, pad: usize, size: usize| {
-        (out * geometry.stride + tap).checked_sub(pad).filter(|&at| at < size)
-    };
-    for c in 0..channels {
-        for u in 0..kh {
-            for v in 0..kw {
-                let tap = (c * kh + u) * kw + v;
-                for r in 0..oh {
-                    let Some(y) = inside(r, u, geometry.pad[0], height) else { continue };
-                    for s in 0..ow {
-                        let Some(x) = inside(s, v, geometry.pad[2], width) else { continue };
-                        f(tap, r * ow + s, (c * height + y) * width + x);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `[taps, outputs]`: a convolution is the kernel times this.
-fn unfolded(image: &[f32], geometry: &ConvGeometry) -> Vec<f32> {
-    let outputs = geometry.output().iter().product::<usize>();
-    let mut columns = vec![0.0; taps(geometry) * outputs];
-    for_each_tap(geometry, |tap, out, at| columns[tap * outputs + out] = image[at]);
-    columns
-}
-
-/// The adjoint of [`unfolded`].
-fn fold_onto(image: &mut [f32], columns: &[f32], geometry: &ConvGeometry) {
-    let outputs = geometry.output().iter().product::<usize>();
-    for_each_tap(geometry, |tap, out, at| image[at] += columns[tap * outputs + out]);
-}
-
-fn transposed(matrix: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(matrix.len());
-    for c in 0..columns {
-        out.extend((0..rows).map(|r| matrix[r * columns + c]));
-    }
-    out
 }
 
 #[cfg(test)]

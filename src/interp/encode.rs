@@ -1,6 +1,7 @@
 //! Between numbers and the integer coefficients of polynomials: what the client encrypts and what it reads back.
 
 use crate::graph::elements;
+use crate::plan::gather::Wire;
 use crate::plan::layout::Layout;
 use crate::plan::lower::AtomKind;
 use crate::plan::parameters::Parameters;
@@ -39,15 +40,18 @@ pub fn public_part(schedule: &Schedule, operand: &Operand, initial: &[Vec<f32>],
     (value * operand.amplitude).round() as i64
 }
 
-/// The integers of the part of an operand that the client encrypts: `[samples, elements]`.
+/// The integers of the part of an operand that the client encrypts in its layout, `[samples, elements]`: of atoms that are on
+/// no wire of their own.
 pub fn fresh_part(schedule: &Schedule, operand: &Operand, batch: &Batch<'_>) -> Vec<i64> {
+    let is_wired = |atom: usize| schedule.ring.as_ref().is_some_and(|ring| ring.gather.wire(atom).is_some());
+    let own: Vec<_> = operand.form.terms.iter().filter(|term| !is_wired(term.atom.0 as usize)).collect();
     let samples = if operand.per_sample { batch.size } else { 1 };
     let size = operand.form.elements();
     let mut out = Vec::with_capacity(samples * size);
     for sample in 0..samples {
         for element in 0..size {
             let mut value = 0.0;
-            for term in &operand.form.terms {
+            for term in &own {
                 let Some(index) = mapped(&term.map, element) else { continue };
                 let units = operand.amplitude * term.coefficient;
                 match schedule.atoms[term.atom.0 as usize].kind {
@@ -62,6 +66,24 @@ pub fn fresh_part(schedule: &Schedule, operand: &Operand, batch: &Batch<'_>) -> 
         }
     }
     out
+}
+
+/// The rings of what the client sends on a wire, N integers each.
+pub fn wire_rings(schedule: &Schedule, wire: &Wire, batch: &Batch<'_>) -> Vec<Vec<i64>> {
+    let degree = schedule.degree();
+    let atom = &schedule.atoms[wire.atom];
+    let size = elements(&atom.shape).max(1);
+    let mut rings = vec![vec![0i64; degree]; wire.lanes.rings];
+    for (at, &lane) in wire.lanes.at.iter().enumerate() {
+        let (sample, index) = (at / size, at % size);
+        let value = match atom.kind {
+            AtomKind::Fresh(node) => batch.fresh(node, sample, index),
+            _ => f64::from(batch.label(sample, index)),
+        };
+        let lane = lane as usize;
+        rings[lane / degree][lane % degree] = centred(schedule, (value * wire.amplitude).round() as i64);
+    }
+    rings
 }
 
 /// The polynomials, N coefficients each, of values `[samples, elements]` in a layout.

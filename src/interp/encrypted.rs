@@ -111,12 +111,18 @@ impl<'a> Server<'a> {
     pub fn step(&mut self, batch: &EncryptedBatch, watch: &dyn Watch) -> Done<State> {
         let state = self.run(batch, watch)?;
         for (index, master) in self.schedule.masters.iter().enumerate() {
-            let (product, factor) = master.gradient;
-            for (own, gradient) in self.masters[index].iter_mut().zip(&state.products[product]) {
-                if factor < 0 {
-                    own.add_assign(gradient)?;
-                } else {
-                    own.sub_assign(gradient)?;
+            for &(source, factor) in &master.gradient {
+                let gradient = match source {
+                    Source::Operand(i) => &state.operands[i],
+                    Source::Product(i) => &state.products[i],
+                    Source::Master(_) => continue,
+                };
+                for (own, gradient) in self.masters[index].iter_mut().zip(gradient) {
+                    match factor {
+                        1 => own.sub_assign(gradient)?,
+                        -1 => own.add_assign(gradient)?,
+                        factor => own.sub_assign(&gradient.mul_integer(factor)?)?,
+                    }
                 }
             }
         }
@@ -427,6 +433,9 @@ impl<'a> Server<'a> {
         step.pairs(layouts, self.schedule.batch)
             .par_iter()
             .map(|pairs| {
+                if pairs.is_empty() {
+                    return Ok(Ciphertext::zero(self.keys.ring(), step.level)?);
+                }
                 // The right one is shifted: it is the shared one where there is one.
                 let shifted: Vec<Option<he::Operand>> = pairs
                     .iter()

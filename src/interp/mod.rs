@@ -7,7 +7,7 @@ pub mod clear;
 pub mod encode;
 #[cfg(feature = "server")]
 pub mod encrypted;
-mod gemm;
+mod numeric;
 #[cfg(feature = "server")]
 pub mod ring;
 pub mod simulate;
@@ -82,6 +82,12 @@ pub struct Excess {
 pub trait Engine {
     fn name(&self) -> &'static str;
 
+    /// Called before the first step of each epoch (from 0): the rate may change.
+    fn begin_epoch(&mut self, epoch: usize) -> Result<(), EngineError> {
+        let _ = epoch;
+        Ok(())
+    }
+
     /// One step of gradient descent on a batch.
     fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError>;
 
@@ -132,7 +138,7 @@ fn contract<T: Copy + Default>(
         };
         match &step.kind {
             ProductKind::Contract(own) => contracted(own, meet),
-            ProductKind::Conv { part, geometry } => convolved(*part, geometry, meet),
+            ProductKind::Conv { part, geometry, .. } => convolved(*part, geometry, meet),
         }
     }
     out

@@ -51,7 +51,20 @@ pub struct Setting {
     pub key: Ident,
     /// `rate` in `sgd: rate 0.5`.
     pub qualifier: Option<Ident>,
+    /// A number, or a list of them where a qualifier stands.
     pub value: Expr,
+    /// How the value changes: `halved every 2 epochs`.
+    pub course: Option<Course>,
+    pub span: Span,
+}
+
+/// `halved every 2 epochs`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Course {
+    pub how: Ident,
+    pub every: Ident,
+    pub count: i64,
+    pub unit: Ident,
     pub span: Span,
 }
 
@@ -175,6 +188,8 @@ pub struct Let {
 /// `param NAME: [shape] ~ initialisation`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
+    /// A public constant: never trained.
+    pub frozen: bool,
     pub name: Ident,
     pub ty: Type,
     pub init: Option<Expr>,
@@ -219,6 +234,8 @@ pub struct Argument {
 /// A call, or the part of a pipe after `|>`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call {
+    /// `frozen dense(…)`: the parameters that it declares are public constants.
+    pub frozen: bool,
     pub callee: Ident,
     pub arguments: Vec<Argument>,
     pub span: Span,

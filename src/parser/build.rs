@@ -199,15 +199,6 @@ impl Context {
         Type { kind: TypeKind::Enumeration(words), span: self.span(start, end) }
     }
 
-    /// `frozen` is reserved.
-    pub fn frozen(&mut self, start: usize, end: usize) {
-        self.errors.push(
-            Diagnostic::error("E0105", "frozen weights are not supported yet")
-                .label(self.span(start, end), "reserved for a later version")
-                .help("remove `frozen`: all weights are trained"),
-        );
-    }
-
     pub fn recovered(&mut self, recovery: ErrorRecovery<usize, Token<'_>, Infallible>) {
         self.syntax_error(recovery.error);
     }

@@ -11,7 +11,7 @@ use crate::diagnostics::Diagnostic;
 use crate::graph::{Graph, NodeId, ParamId};
 use crate::he::ckks::params::RING_PROFILES;
 use crate::typeck::levels::{self, Family, LevelOptions, Typing};
-use crate::typeck::ranges::{self, ArgumentSize, RangeOptions, Ranges};
+use crate::typeck::ranges::{self, ArgumentSize, RangeOptions, Ranges, nominal_rms};
 use crate::typeck::{LabelKind, Program, Task, TaskArgument, TrainTask};
 
 /// What the checker found.
@@ -113,7 +113,7 @@ pub fn check_training(
         return Err(typing.alignment_errors(graph));
     }
     let options = RangeOptions {
-        input_rms: nominal_rms(task.input_range),
+        input_rms: input_rms(task),
         input: task.input_range,
         label: match task.label_kind {
             LabelKind::OneHot(_) | LabelKind::Binary => Some((0.0, 1.0)),
@@ -152,13 +152,7 @@ pub fn check_function(
     Ok(Checked { ranges: ranges::solve(graph, outputs, &options)?, typing })
 }
 
-/// Nominal root mean square of values in an interval.
-pub fn nominal_rms(range: Option<(f64, f64)>) -> f64 {
-    match range {
-        // Standardised features lie within ±4 of one standard deviation each.
-        Some((low, high)) if low <= -3.9 && high >= 3.9 => 1.0,
-        Some((low, high)) if low >= 0.0 => high / 2.0,
-        Some((low, high)) => low.abs().max(high.abs()) / 2.0,
-        None => 1.0,
-    }
+/// Nominal root mean square of the features of a training.
+pub fn input_rms(task: &TrainTask) -> f64 {
+    task.input_rms.unwrap_or_else(|| nominal_rms(task.input_range))
 }

@@ -7,10 +7,10 @@ use crate::graph::{Graph, NodeId, ParamId};
 use crate::he::ckks::params::RING_PROFILES;
 use crate::he::params::PROFILES;
 use crate::typeck::levels::{Family, Typing};
-use crate::typeck::{Batch, EvalTask, TaskArgument, TrainTask};
+use crate::typeck::{Batch, EvalTask, Optimizer, TaskArgument, TrainTask};
 
 use super::build::{Purpose, build};
-use super::check::{check_function, check_training, nominal_rms};
+use super::check::{check_function, check_training, input_rms};
 use super::choice::{Candidate, Choice, choose};
 use super::initial::Architecture;
 use super::lower::{Lowered, Lowering, Side, Target};
@@ -40,7 +40,9 @@ pub struct Training {
     /// The gradients of one step.
     pub step: Graph,
     pub gradients: Vec<(ParamId, NodeId)>,
+    /// The least rate; `optimizer` has the multiples of it.
     pub rate: f64,
+    pub optimizer: Optimizer,
     /// Samples of a step.
     pub batch: usize,
     pub epochs: usize,
@@ -86,7 +88,7 @@ impl Training {
             ]);
         }
         let rate = task.rate.value;
-        let nominal = Nominal { input_rms: nominal_rms(task.input_range), argument_rms: HashMap::new() };
+        let nominal = Nominal { input_rms: input_rms(task), argument_rms: HashMap::new() };
         let purpose = Purpose::Train { params: &prepared.params, rate };
         let steps = task.epochs.value.saturating_mul((samples / batch.max(1)).max(1));
         let (candidate, choice) = choose(&prepared.step, settings, steps, |family| {
@@ -106,13 +108,33 @@ impl Training {
             gradients: params.into_iter().zip(gradients).collect(),
             step,
             rate,
+            optimizer: task.optimizer.clone(),
             batch,
             epochs: task.epochs.value,
-            schedule: candidate.schedule.map_err(|d| vec![d]),
+            schedule: unencrypted(task).map_or(candidate.schedule, Err).map_err(|d| vec![d]),
             typing: candidate.checked.typing,
             choice,
         })
     }
+}
+
+/// What of a training's gradient descent no encrypted engine can do.
+fn unencrypted(task: &TrainTask) -> Option<Diagnostic> {
+    let Optimizer { momentum, weight_decay, .. } = &task.optimizer;
+    let what = if *momentum > 0.0 {
+        "`momentum`"
+    } else if *weight_decay > 0.0 {
+        "`weight_decay`"
+    } else if !task.optimizer.is_constant() {
+        "a rate that changes"
+    } else {
+        return None;
+    };
+    Some(
+        Diagnostic::error("E0504", format!("{what} runs in the clear only"))
+            .label(task.rate.span, "this gradient descent")
+            .help("leave it out, or take `--engine clear`; `hesn explain E0504` says why"),
+    )
 }
 
 impl Evaluation {
@@ -189,14 +211,15 @@ fn schedule(
     let Some(deepest) = deepest.map(Target::of) else {
         return Err(Diagnostic::error("E0502", "no parameters are left to choose from"));
     };
-    // The depth picks the ring, and the ring says which products must be cut.
-    let uncut = Target { degree: usize::MAX, ..deepest };
-    let needed = depth(&Lowering::run(graph, outputs, ranges, uncut)?);
+    // The depth picks the ring; images are cut for the smallest one.
+    let degree = rows.iter().map(|row| row.degree()).min().unwrap_or(deepest.degree);
+    let deepest = Target { degree, ..deepest };
+    let lowered = Lowering::run(graph, outputs, ranges, deepest)?;
+    let needed = depth(&lowered);
     let chosen = rows.iter().copied().find(|row| row.depth() >= needed);
     let Some(parameters) = chosen else {
         return Err(Diagnostic::error("E0301", format!("no profile carries {needed} products in a row"))
             .help("put `refresh(…)` or a function between them"));
     };
-    let lowered = Lowering::run(graph, outputs, ranges, Target { degree: parameters.degree(), ..deepest })?;
     build(graph, &lowered, ranges, (parameters, rows), batch, nominal, purpose)
 }

@@ -73,6 +73,7 @@ fn draw(info: &ParamInfo, he_scale: f64, rng: &mut ChaCha20Rng, out: &mut Vec<f3
         Init::Uniform(low, high) => {
             out.extend((0..count).map(|_| (low + (high - low) * rng.random::<f64>()) as f32))
         }
+        Init::Given(values) => out.extend_from_slice(values),
         Init::Stacked(parts) => parts.iter().for_each(|part| draw(part, he_scale, rng, out)),
     }
 }

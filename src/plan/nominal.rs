@@ -105,6 +105,10 @@ pub fn weight_rms(info: &ParamInfo) -> f64 {
         Init::HeNormal => he,
         Init::Normal(std) => std.abs().max(1e-6),
         Init::Uniform(a, b) => ((a * a + a * b + b * b) / 3.0).sqrt().max(1e-6),
+        Init::Given(values) => {
+            let square: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
+            (square / values.len().max(1) as f64).sqrt().max(1e-6)
+        }
         // Zero at first, as large as others once trained.
         Init::Constant(_) => he,
         Init::Stacked(parts) => parts.first().map_or(he, weight_rms),

@@ -213,11 +213,23 @@ impl Parameters {
         }
     }
 
-    /// Bytes of a fresh ciphertext on the wire: one polynomial and a seed.
+    /// Bytes of a fresh ciphertext in the server's memory, as it keeps those of later batches.
+    pub fn fresh_ciphertext_bytes(self, level: usize) -> usize {
+        match self {
+            Self::Tfhe(_) => self.ciphertext_bytes(level),
+            // One polynomial and a seed.
+            Self::Ckks(_) => self.ciphertext_bytes(level) / 2 + 32,
+        }
+    }
+
+    /// Bytes of a fresh ciphertext on the wire: one polynomial and a seed, behind a header.
     pub fn seeded_ciphertext_bytes(self, level: usize) -> usize {
         match self {
             Self::Tfhe(profile) => profile.seeded_ciphertext_bytes(level),
-            Self::Ckks(_) => self.degree() * self.modulus().log2().ceil() as usize / 8 + 32,
+            Self::Ckks(profile) => {
+                let bits = |&p: &u64| (u64::BITS - p.leading_zeros()) as usize;
+                self.degree() * profile.primes[..2].iter().map(bits).sum::<usize>() / 8 + 32 + 15
+            }
         }
     }
 

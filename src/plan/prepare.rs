@@ -33,7 +33,8 @@ pub fn prepare_training(task: &TrainTask) -> Result<Prepared, Vec<Diagnostic>> {
     let (mut forward, nodes) = task.graph.with_joined_biases(&[task.loss, task.logits]).map_err(shape)?;
     let (loss, logits) = (nodes[0], nodes[1]);
     let architecture = Architecture::of(&forward, logits);
-    let derivative = forward.differentiate(loss).map_err(shape)?;
+    let clip = task.optimizer.clip.map(|bound| (bound, logits));
+    let derivative = forward.differentiate_clipped(loss, clip).map_err(shape)?;
     let (params, gradients): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.into_iter().unzip();
     let (step, gradients) = forward.fused(&gradients).map_err(shape)?;
     Ok(Prepared { forward, logits, loss, architecture, step, params, gradients })

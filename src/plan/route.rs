@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 /// One coefficient on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Wanted {
     /// Index of the source polynomial.
     pub source: usize,
@@ -25,7 +25,7 @@ pub struct Wanted {
 }
 
 /// A polynomial to be made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Target {
     /// Its coefficients, in any order, each at most once.
     pub wanted: Vec<Wanted>,
@@ -54,6 +54,18 @@ pub enum RouteError {
         /// The coefficient.
         coefficient: u32,
     },
+}
+
+impl RouteError {
+    /// The same of another target.
+    pub fn of_target(self, other: impl FnOnce(usize) -> usize) -> Self {
+        match self {
+            Self::OutOfBounds { target, coefficient, max } => {
+                Self::OutOfBounds { target: other(target), coefficient, max }
+            }
+            Self::Twice { target, coefficient } => Self::Twice { target: other(target), coefficient },
+        }
+    }
 }
 
 /// The program that makes all targets in rings of degree N (a power of two).

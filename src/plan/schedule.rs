@@ -61,7 +61,7 @@ pub struct ProductStep {
     pub side_per_sample: [bool; 2],
     pub layout: Layout,
     /// By piece of the result: the products of polynomials that it is the sum of; with `batch_sum` over all groups of
-    /// samples. At least one each.
+    /// samples. None where an element of the result meets nothing.
     pub sums: Vec<Vec<PieceProduct>>,
     /// Level of the result.
     pub level: usize,
@@ -211,8 +211,8 @@ pub struct Master {
     pub amplitude: f64,
     /// Weights lie in −range..range around their initial values.
     pub range: f64,
-    /// Subtracted after each step; a product and its factor.
-    pub gradient: (usize, i64),
+    /// Subtracted after each step, times these factors; all in the master's layout.
+    pub gradient: Vec<(Source, i64)>,
     /// Standard deviation of one step's error of a weight, in units of weight.
     pub step_noise: f64,
 }

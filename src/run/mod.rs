@@ -16,6 +16,8 @@ pub mod evaluate;
 #[cfg(feature = "client")]
 pub mod options;
 #[cfg(feature = "client")]
+pub mod prefix;
+#[cfg(feature = "client")]
 pub mod ring_client;
 #[cfg(feature = "client")]
 pub mod roles;

@@ -11,7 +11,7 @@ use crate::he::ckks::{ClientKey, ServerKeys};
 use crate::interp::ring::{RingBatch, RingServer};
 use crate::interp::{Batch, EngineError, Watch, encode};
 use crate::plan::layout::Layout;
-use crate::plan::schedule::Schedule;
+use crate::plan::schedule::{Operand, RingPlan, Schedule};
 
 use super::events::{Observer, Phase, Progress};
 use super::roles::Roles;
@@ -47,6 +47,12 @@ impl RingClient {
     }
 }
 
+fn other_scheme(schedule: &Schedule) -> HeError {
+    let name = schedule.parameters.name();
+    let message = format!("the schedule has parameters `{name}` of another scheme");
+    HeError::Library { operation: "client", message }
+}
+
 impl Roles for RingClient {
     type Keys = Arc<ServerKeys>;
     type Batch = RingBatch;
@@ -54,13 +60,7 @@ impl Roles for RingClient {
 
     fn with_keys(schedule: &Schedule, observer: &dyn Observer) -> Result<(Self, Arc<ServerKeys>), HeError> {
         observer.phase(Phase::Keys);
-        let profile = schedule.parameters.ckks().ok_or_else(|| HeError::Library {
-            operation: "client",
-            message: format!(
-                "the schedule has parameters `{}` of another scheme",
-                schedule.parameters.name()
-            ),
-        })?;
+        let profile = schedule.parameters.ckks().ok_or_else(|| other_scheme(schedule))?;
         let client = Self::new(profile)?;
         let keys = client.server_keys(&|done, total| {
             observer.progress(Progress { done: done as u64, total: total as u64 });
@@ -69,21 +69,27 @@ impl Roles for RingClient {
     }
 
     fn encrypt(&self, schedule: &Schedule, batch: &Batch<'_>) -> Result<RingBatch, HeError> {
-        let fresh = schedule
-            .operands
+        let Some(RingPlan { gather, .. }) = &schedule.ring else { return Err(other_scheme(schedule)) };
+        let encrypted = |polynomials: Vec<Vec<i64>>| {
+            polynomials
+                .par_iter()
+                .map(|polynomial| self.key.encrypt(polynomial))
+                .collect::<Result<_, HeError>>()
+        };
+        let wires = gather
+            .wires
             .iter()
-            .map(|operand| {
-                if !operand.fresh {
-                    return Ok(Vec::new());
-                }
-                let values = encode::fresh_part(schedule, operand, batch);
-                encode::polynomials(schedule.degree(), &operand.layout, &values, operand.per_sample)
-                    .par_iter()
-                    .map(|polynomial| Ok(self.key.encrypt(polynomial)?.expand()))
-                    .collect()
-            })
+            .map(|wire| encrypted(encode::wire_rings(schedule, wire, batch)))
             .collect::<Result<_, HeError>>()?;
-        Ok(RingBatch { size: batch.size, fresh })
+        let direct = |(index, operand): (usize, &Operand)| {
+            if !gather.is_direct(schedule, index) {
+                return Ok(Vec::new());
+            }
+            let values = encode::fresh_part(schedule, operand, batch);
+            encrypted(encode::polynomials(schedule.degree(), &operand.layout, &values, operand.per_sample))
+        };
+        let fresh = schedule.operands.iter().enumerate().map(direct).collect::<Result<_, HeError>>()?;
+        Ok(RingBatch { size: batch.size, wires, fresh })
     }
 
     fn server<'a>(

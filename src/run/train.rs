@@ -99,6 +99,7 @@ pub fn train(
         let (epoch, within) = (steps / length.steps_per_epoch, steps % length.steps_per_epoch);
         if within == 0 {
             order = batches.epoch(epoch);
+            engine.begin_epoch(epoch)?;
             epoch_began = Instant::now();
         }
         let step_began = Instant::now();
@@ -222,6 +223,7 @@ fn excess_warnings(training: &Training, schedule: &Schedule, excesses: &[Excess]
 
 fn clear_engine(training: &Training, params: Vec<Vec<f32>>) -> ClearEngine {
     ClearEngine::new(training.step.clone(), training.gradients.clone(), training.rate, params)
+        .with_optimizer(training.optimizer.clone())
 }
 
 /// Initial weights in the order of the schedule's masters.
@@ -258,7 +260,11 @@ fn compare(
 ) -> Result<Scores, EngineError> {
     let mut engine = clear_engine(training, initial);
     for step in 0..length.steps {
-        let order = batches.epoch(step / length.steps_per_epoch);
+        let epoch = step / length.steps_per_epoch;
+        if step % length.steps_per_epoch == 0 {
+            engine.begin_epoch(epoch)?;
+        }
+        let order = batches.epoch(epoch);
         let index = order[step % length.steps_per_epoch] as usize % draws.count();
         engine.step(&draws.rows(index).batch(), &crate::interp::Unwatched)?;
     }

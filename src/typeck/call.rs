@@ -63,7 +63,11 @@ impl<'a> Elaborator<'a, '_> {
         if failed {
             return Err(Reported);
         }
-        self.apply(definition, given, call.span)
+        let outer = self.frozen;
+        self.frozen |= call.frozen;
+        let result = self.apply(definition, given, call.span);
+        self.frozen = outer;
+        result
     }
 
     fn not_callable(&mut self, name: &str, what: &str, span: Span) -> Reported {

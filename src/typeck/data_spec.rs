@@ -148,11 +148,32 @@ pub struct Schema {
     pub range: Option<(f64, f64)>,
 }
 
+/// Weights of a file, in its order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Weights {
+    pub tensors: Vec<WeightTensor>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightTensor {
+    /// As the model that made it names it: `dense1.w`.
+    pub name: String,
+    pub shape: Vec<usize>,
+    /// Row-major, as many as the shape has elements; all finite.
+    pub values: std::sync::Arc<[f32]>,
+}
+
 /// Gives the checker a look at the data. The checker itself never touches a file.
 pub trait DataCatalog {
     /// `None`: nothing is known (no files here, as in a browser). `Err`: the declaration does not fit the data;
     /// the diagnostics point into the declaration.
     fn schema(&self, spec: &DataSpec) -> Option<Result<Schema, Vec<Diagnostic>>>;
+
+    /// Weights from a file, relative to the program's folder. `None` and `Err` as with [`DataCatalog::schema`].
+    fn weights(&self, path: &Spanned<String>) -> Option<Result<Weights, Vec<Diagnostic>>> {
+        let _ = path;
+        None
+    }
 }
 
 /// Knows nothing about any data.

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::data_spec::WeightTensor;
+use super::frozen::GivenWeights;
 use super::scope::Scope;
 use super::value::Value;
 use crate::diagnostics::{Diagnostic, Span};
@@ -76,6 +78,12 @@ pub struct Elaborator<'a, 's> {
     pub instances: HashMap<String, usize>,
     /// Callables that were elaborated, by where their names are declared.
     pub applied: HashSet<Span>,
+    /// Whether the parameters being declared are public constants.
+    pub frozen: bool,
+    /// What `init:` gives.
+    pub given: GivenWeights,
+    /// Values of the frozen parameters, in their order.
+    pub frozen_weights: Vec<WeightTensor>,
     /// Constants of the file that have their value, by where they are declared.
     pub constants: HashMap<Span, Value<'a>>,
     depth: usize,
@@ -96,6 +104,9 @@ impl<'a, 's> Elaborator<'a, 's> {
             path: Vec::new(),
             instances: HashMap::new(),
             applied: HashSet::new(),
+            frozen: false,
+            given: GivenWeights::Unseen,
+            frozen_weights: Vec::new(),
             constants: HashMap::new(),
             depth: 0,
             rounds: 0,

@@ -5,9 +5,11 @@ mod call;
 pub mod data_spec;
 mod elaborate;
 mod expr;
+mod frozen;
 pub mod levels;
 mod names;
 mod operations;
+mod optimizer;
 mod options;
 mod primitives;
 mod program;
@@ -23,7 +25,9 @@ mod value;
 use crate::diagnostics::{Diagnostic, FileId, Severity, Sources};
 use crate::parser;
 
-pub use data_spec::{DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned, Subset};
+pub use data_spec::{
+    DataCatalog, DataFormat, DataSpec, NoData, Outcome, Scale, Schema, Spanned, Subset, WeightTensor, Weights,
+};
 pub use primitives::{INITS, Primitive};
 pub use program::*;
 

@@ -51,14 +51,6 @@ impl<'a, 'e> Options<'a, 'e> {
     pub fn finish(self) {
         for setting in self.settings.iter().filter(|s| !self.known.contains(&s.key.value.as_str())) {
             let key = &setting.key;
-            if key.value == "init" {
-                self.errors.push(
-                    Diagnostic::error("E0105", "starting from given weights is not supported yet")
-                        .label(setting.span, "reserved for a later version")
-                        .help("remove it: parameters start as their layers say"),
-                );
-                continue;
-            }
             let help = match suggest(&key.value, self.known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known are {}", self.known.join(", ")),
@@ -87,7 +79,19 @@ impl<'a, 'e> Options<'a, 'e> {
         word
     }
 
-    fn one_of<T: Copy>(&mut self, key: &'static str, known: &[(T, &'static str)]) -> Option<Spanned<T>> {
+    /// A text in quotes.
+    pub fn text(&mut self, key: &'static str, wanted: &str) -> Option<Spanned<String>> {
+        let setting = self.take(key)?;
+        match setting.value.kind.as_ref() {
+            ExprKind::Str(text) => Some(Spanned::new(text.clone(), setting.value.span)),
+            _ => {
+                self.invalid(setting, wanted);
+                None
+            }
+        }
+    }
+
+    pub fn one_of<T: Copy>(&mut self, key: &'static str, known: &[(T, &'static str)]) -> Option<Spanned<T>> {
         let setting = self.take(key)?;
         let name = setting.value.as_name();
         if let Some((value, _)) = known.iter().find(|(_, word)| Some(*word) == name) {
@@ -149,7 +153,7 @@ fn as_word(e: &Expr) -> Option<Spanned<String>> {
     }
 }
 
-fn literal(e: &Expr) -> Option<f64> {
+pub fn literal(e: &Expr) -> Option<f64> {
     match e.kind.as_ref() {
         ExprKind::Int(n) => Some(*n as f64),
         ExprKind::Real(x) => Some(*x),

@@ -1,6 +1,6 @@
 //! What the checker hands on: the data that a program names, and one graph for each thing that it does.
 
-use super::data_spec::{DataSpec, Spanned};
+use super::data_spec::{DataSpec, Spanned, WeightTensor};
 use crate::diagnostics::{Diagnostic, Severity, Span};
 use crate::graph::{Graph, NodeId};
 
@@ -65,15 +65,66 @@ pub struct TrainTask {
     /// A scalar.
     pub loss: NodeId,
     pub label_kind: LabelKind,
+    /// What the client computes before it encrypts: the features of `graph` are its output.
+    pub prefix: Option<Prefix>,
+    /// Public weights of frozen layers, in the order of the model.
+    pub frozen: Vec<WeightTensor>,
     /// Interval of the scaled features, where it is known.
     pub input_range: Option<(f64, f64)>,
-    /// Learning rate of the gradient descent; a step subtracts `rate` times the batch's mean gradient.
+    /// Nominal root mean square of the features, where more is known than their interval.
+    pub input_rms: Option<f64>,
+    /// Least learning rate of the gradient descent; a step subtracts the rate times the batch's mean gradient.
     pub rate: Spanned<f64>,
+    pub optimizer: Optimizer,
     pub batch: Spanned<Batch>,
     pub epochs: Spanned<usize>,
     /// Whether an alignment of levels is an error.
     pub strict: bool,
     pub span: Span,
+}
+
+/// How gradients change weights, beside the least rate.
+///
+/// With the mean gradient g of a batch and the rate r of the epoch: v ← momentum·v + g + weight_decay·w, w ← w − r·v.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Optimizer {
+    /// By epoch, the rate as a multiple of the least one; at least one entry, of which the last holds for all later epochs.
+    pub multiples: Vec<u32>,
+    /// From 0 on, below 1.
+    pub momentum: f64,
+    /// From 0 on, below 1.
+    pub weight_decay: f64,
+    /// Bound of the elements of a sample's gradient, at the model's result and before each table.
+    pub clip: Option<f64>,
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self { multiples: vec![1], momentum: 0.0, weight_decay: 0.0, clip: None }
+    }
+}
+
+impl Optimizer {
+    /// The rate of an epoch (from 0) as a multiple of the least one.
+    pub fn multiple(&self, epoch: usize) -> u32 {
+        self.multiples.get(epoch).or(self.multiples.last()).copied().unwrap_or(1)
+    }
+
+    /// Whether every epoch has the same rate.
+    pub fn is_constant(&self) -> bool {
+        self.multiples.windows(2).all(|pair| pair[0] == pair[1])
+    }
+}
+
+/// Frozen layers at the beginning of a model: they need no secret weights, so the client computes them in the clear.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// For one sample; no parameters, no labels.
+    pub graph: Graph,
+    pub input: NodeId,
+    pub output: NodeId,
+    /// The client clamps its features to this interval, which is what the schedule counts on.
+    pub range: (f64, f64),
 }
 
 /// From what the client draws an argument before it encrypts it.

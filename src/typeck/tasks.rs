@@ -1,19 +1,22 @@
 //! What a program does: each `train` and `eval`, and each function that stands alone, becomes a graph.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::MAX_DIAGNOSTICS;
 use super::call::Given;
 use super::data_spec::{DataCatalog, DataSpec, Outcome, Schema, Spanned};
 use super::elaborate::{Elaborator, Frame, Reported};
+use super::frozen::{self, GivenWeights};
 use super::names::unknown_name;
+use super::optimizer::optimizer;
 use super::options::{self, Options};
 use super::program::*;
 use super::scope::{Definition, Scope};
 use super::task_graphs::{as_node, eval_graph, mentions_unknown, model_shapes, train_graph};
 use super::value::Value;
 use crate::diagnostics::{Diagnostic, Span, suggest};
-use crate::graph::{elements, show_shape};
+use crate::graph::{ShapeError, elements, show_shape};
 use crate::parser::ast::*;
 
 /// Elaborates everything that the program does. Errors go to `errors`; what has none is in the program.
@@ -207,8 +210,6 @@ impl<'a, 's> Tasks<'a, 's> {
         let head = Span { end: train.data.span.end, ..train.span };
         let mut options = Options::new("train", &train.options, self.errors);
         let loss = options.take("loss");
-        let rate =
-            options.number("sgd", "a learning rate above 0, as in `sgd: rate 0.5`", |x| x > 0.0 && x < 1e6);
         let batch = match options.take("batch") {
             Some(setting) if setting.value.as_name() == Some("all") => {
                 Some(Spanned::new(Batch::All, setting.value.span))
@@ -225,6 +226,9 @@ impl<'a, 's> Tasks<'a, 's> {
             None => None,
         };
         let epochs = options.count("epochs");
+        let descent = optimizer(&mut options, epochs.as_ref().map_or(1, |epochs| epochs.value));
+        let init = options.text("init", "a file of weights: a text in quotes");
+        let prefix = options.one_of("prefix", &[(true, "clear"), (false, "encrypted")]);
         let strict = options.flag("strict");
         options.finish();
         for (key, usage) in [
@@ -243,20 +247,24 @@ impl<'a, 's> Tasks<'a, 's> {
         let (model, data) = (model?, data?);
         let (input, output) = self.model_shape(model, &schemas[data], data, &train.data)?;
         let label_kind = self.label_kind(&output, &schemas[data], data, train, model)?;
-        let (true, Some(loss), Some(rate), Some(batch), Some(epochs)) = (!failed, loss, rate, batch, epochs)
+        let (true, Some(loss), Some((rate, optimizer)), Some(batch), Some(epochs)) =
+            (!failed, loss, descent, batch, epochs)
         else {
             return Err(Reported);
         };
+        let given = self.given_weights(init)?;
         let mut elaborator = self.elaborator();
+        elaborator.given = given;
         let nodes = train_graph(&mut elaborator, model, &input, loss, train);
-        let (graph, found) = (elaborator.graph, (elaborator.diagnostics, elaborator.applied));
+        let (graph, frozen) = (elaborator.graph, elaborator.frozen_weights);
+        let found = (elaborator.diagnostics, elaborator.applied);
         let nodes = self.finish(nodes, found)?;
         let spec = &self.program.data[data];
         let input_range = match &schemas[data] {
             Known::Schema(schema) => schema.range.or(spec.scale.value.range()),
             _ => spec.scale.value.range(),
         };
-        Ok(TrainTask {
+        let mut task = TrainTask {
             model: model.name.value.clone(),
             data,
             graph,
@@ -265,13 +273,79 @@ impl<'a, 's> Tasks<'a, 's> {
             logits: nodes.logits,
             loss: nodes.loss,
             label_kind,
+            prefix: None,
+            frozen,
             input_range,
+            input_rms: None,
             rate,
+            optimizer,
             batch,
             epochs,
             strict,
             span: train.span,
-        })
+        };
+        if !task.frozen.is_empty() {
+            self.freeze(&mut task, prefix.is_none_or(|prefix| prefix.value), train)?;
+        }
+        Ok(task)
+    }
+
+    /// The weights of the file that `init:` names.
+    fn given_weights(&mut self, init: Option<Spanned<String>>) -> Result<GivenWeights, Reported> {
+        let Some(path) = init else { return Ok(GivenWeights::None) };
+        match self.catalog.weights(&path) {
+            None => Ok(GivenWeights::Unseen),
+            Some(Ok(weights)) => {
+                Ok(GivenWeights::File { path: path.value, span: path.span, weights: Arc::new(weights) })
+            }
+            Some(Err(diagnostics)) => {
+                self.errors.extend(diagnostics);
+                Err(Reported)
+            }
+        }
+    }
+
+    /// Cuts frozen layers at the beginning off, for the client to compute, if `cut` says so.
+    fn freeze(&mut self, task: &mut TrainTask, cut: bool, train: &Train) -> Result<(), Reported> {
+        if task.graph.params().is_empty() {
+            self.errors.push(
+                Diagnostic::error("E0222", format!("all layers of `{}` are frozen", train.model.value))
+                    .label(train.model.span, "there is nothing to train")
+                    .help("leave out `frozen` at the layer that is to learn, usually the last"),
+            );
+            return Err(Reported);
+        }
+        let wanted = [task.label, task.logits, task.loss];
+        let too_large = |error: ShapeError| {
+            let message = format!("`{}` is too large: {error}", train.model.value);
+            vec![
+                Diagnostic::error("E0503", message)
+                    .label(train.model.span, "this model")
+                    .help("use smaller layers"),
+            ]
+        };
+        let split = if cut { task.graph.split(&wanted).map_err(too_large) } else { Ok(None) };
+        let cut = split.and_then(|split| {
+            let Some(split) = split else { return Ok(None) };
+            let (prefix, rms) = frozen::prefix(&split, task.input_range)?;
+            Ok(Some((split, prefix, rms)))
+        });
+        match cut {
+            Ok(None) => Ok(()),
+            Ok(Some((split, prefix, rms))) => {
+                let [label, logits, loss] = frozen::moved(&split).ok_or(Reported)?;
+                task.input_range = Some(prefix.range);
+                task.input_rms = Some(rms);
+                task.prefix = Some(prefix);
+                (task.graph, task.input) = (split.rest, split.rest_input);
+                (task.label, task.logits, task.loss) = (label, logits, loss);
+                Ok(())
+            }
+            Err(diagnostics) => {
+                self.errors.extend(diagnostics);
+                Err(Reported)
+            }
+        }
     }
 
     /// Shapes of a model's input and result; the input's is compared with the data.

@@ -327,6 +327,10 @@ impl<'a> Elaborator<'a, '_> {
         let name = if *count == 1 { name } else { format!("{name}[{}]", *count - 1) };
         let origin = self.origin(param.span);
         let info = ParamInfo { name, shape, init, fan_in, range, span: self.user_span(param.span) };
+        if self.frozen || param.frozen {
+            return self.frozen_param(info, param.span);
+        }
+        let info = self.with_given(info, param.span);
         let node = self.graph.param(info, &origin);
         let node = self.built(node, param.span)?;
         if tensor.scheme.is_none() {

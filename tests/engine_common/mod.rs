@@ -78,14 +78,22 @@ pub fn schedule_on(parameters: Parameters, g: &Graph, loss: NodeId, batch: usize
 
 /// A model with a hidden layer: 6 inputs, 4 hidden units, 2 outputs.
 pub fn mlp(activation: ScalarFn) -> (Graph, NodeId) {
+    layers(&[6, 4, 2], activation)
+}
+
+/// Dense layers of these sizes with an activation between them.
+pub fn layers(sizes: &[usize], activation: ScalarFn) -> (Graph, NodeId) {
     let o = Origin::default();
     let mut g = Graph::default();
-    let x = g.input(&[6], &o).unwrap();
-    let h = dense(&mut g, x, 6, 4, Init::HeNormal);
-    let h = g.lut(h, activation, &o).unwrap();
-    let z = dense(&mut g, h, 4, 2, Init::HeNormal);
-    let y = g.label(&[2], &o).unwrap();
-    let l = loss(&mut g, z, y);
+    let mut x = g.input(&sizes[..1], &o).unwrap();
+    for (layer, pair) in sizes.windows(2).enumerate() {
+        if layer > 0 {
+            x = g.lut(x, activation.clone(), &o).unwrap();
+        }
+        x = dense(&mut g, x, pair[0], pair[1], Init::HeNormal);
+    }
+    let y = g.label(&sizes[sizes.len() - 1..], &o).unwrap();
+    let l = loss(&mut g, x, y);
     (g, l)
 }
 

@@ -262,9 +262,15 @@ impl<'a, D: Domain> Simulation<'a, D> {
         let state = self.run(batch, watch)?;
         let domain = &self.domain;
         for (index, master) in self.schedule.masters.iter().enumerate() {
-            let (product, factor) = master.gradient;
-            for (own, &g) in self.masters[index].iter_mut().zip(&state.products[product]) {
-                *own = domain.centred(domain.add(*own, domain.times(g, -factor)));
+            for &(source, factor) in &master.gradient {
+                let gradient = match source {
+                    Source::Operand(i) => &state.operands[i],
+                    Source::Product(i) => &state.products[i],
+                    Source::Master(_) => continue,
+                };
+                for (own, &g) in self.masters[index].iter_mut().zip(gradient) {
+                    *own = domain.centred(domain.add(*own, domain.times(g, -factor)));
+                }
             }
         }
         Ok(())

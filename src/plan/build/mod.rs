@@ -1,6 +1,7 @@
 //! Scheduling: layouts, levels, amplitudes and the order of stages for a lowered program.
 
 mod amplitudes;
+mod orient;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use super::form::Form;
 use super::functions::{least_row, ring_functions};
 use super::gather::GatherPlan;
 use super::layout::Layout;
-use super::lower::{AtomKind, Lowered, RangeOf, Side, SiteInput, TableFn, locate};
+use super::lower::{AtomKind, Lowered, ProductKind, RangeOf, Side, SiteInput, TableFn, locate};
 use super::nominal::{Nominal, Sizes, weight_rms};
 use super::parameters::Parameters;
+use super::place::conv::Grid;
+use super::place::dense::Cut;
 use super::place::{NoLayout, Placed, Strides, place};
 use super::schedule::{
     Master, Operand, Output, ProductStep, Read, RingPlan, Schedule, SiteStep, Source, Table,
@@ -41,6 +44,10 @@ struct Builder<'a> {
     /// Requests: units of t per unit of value, by lowered product.
     requests: HashMap<usize, f64>,
     sizes: Sizes,
+    /// The parameter of each product that reads one or is its gradient, by lowered index.
+    param_of: HashMap<usize, ParamId>,
+    /// How the weights of a parameter stand.
+    cuts: HashMap<ParamId, Option<Cut>>,
     /// Largest outputs of tables, in units of value; by site and function.
     largest: HashMap<(usize, usize), f64>,
 }
@@ -91,6 +98,8 @@ fn build_on<'a>(
 ) -> Result<(Builder<'a>, Schedule), Diagnostic> {
     let mut builder = Builder {
         sizes: Sizes::of(graph, lowered, batch, nominal),
+        param_of: orient::parameters_of(lowered, purpose),
+        cuts: HashMap::new(),
         graph,
         lowered: lowered.clone(),
         parameters,
@@ -109,6 +118,11 @@ fn build_on<'a>(
     Ok((builder, schedule))
 }
 
+/// Whether element i of a map reads element i.
+fn keeps_order(map: &[u32]) -> bool {
+    map.iter().enumerate().all(|(i, &j)| i as u32 == j)
+}
+
 impl Builder<'_> {
     fn t(&self) -> f64 {
         self.parameters.modulus()
@@ -120,10 +134,11 @@ impl Builder<'_> {
         let mut masters = Vec::new();
         for (&param, form) in params.iter().zip(&self.lowered.outputs) {
             let info = self.graph.param_info(param);
-            let factor = match form.terms.as_slice() {
-                [term] => term.coefficient.abs(),
-                _ => 1.0,
-            };
+            let product = form
+                .terms
+                .iter()
+                .find(|term| matches!(self.lowered.atoms[term.atom.0 as usize].kind, AtomKind::Product(_)));
+            let factor = product.map_or(1.0, |term| term.coefficient.abs());
             let per_step = rate / self.batch as f64 * factor;
             // The gradient's amplitude is the largest power of two for which the range holds.
             let gradient = (per_step * self.t() / (4.0 * ranges.param(param))).log2().floor().exp2();
@@ -136,7 +151,7 @@ impl Builder<'_> {
                 layout: Layout::default(),
                 amplitude,
                 range: self.t() / (4.0 * amplitude),
-                gradient: (0, 1),
+                gradient: Vec::new(),
                 step_noise: 0.0,
             });
         }
@@ -185,27 +200,44 @@ impl Builder<'_> {
     fn place_products(&mut self) -> Result<(), Diagnostic> {
         let mut roots: Vec<usize> = self.requests.keys().copied().collect();
         roots.sort_unstable();
+        let grid = Grid::of(&self.lowered.products, self.parameters.degree(), self.batch);
         for root in roots {
             let node = self.lowered.products[root].node;
+            if let ProductKind::Conv { part, geometry, phases } = &self.lowered.products[root].kind {
+                let placed = match &grid {
+                    Ok(Some(grid)) => grid.place(&self.lowered.products[root], *part, geometry, *phases),
+                    _ => {
+                        return Err(self.unsupported(
+                            node,
+                            "the images of this convolution do not fit a ring".into(),
+                            "too many rows and columns, even where only every 64th shares a polynomial",
+                            "use smaller images, or `--engine clear`",
+                        ));
+                    }
+                };
+                let amplitude = self.requests[&root];
+                let index = self.add_product(root, &placed, amplitude, 0)?;
+                self.product_at.insert(root, index);
+                continue;
+            }
             let strides = if self.parameters.is_ckks() { Strides::PowersOfTwo } else { Strides::Dense };
             let degree = self.parameters.degree();
-            let placed =
-                place(&self.lowered.products, root, degree, self.batch, strides).map_err(
-                    |why| match why {
-                        NoLayout::TooLarge { needed, degree } => self.unsupported(
-                            node,
-                            format!("a product of {needed} weights does not fit a ring of degree {degree}"),
-                            "this product needs one coefficient for each of its weights",
-                            "use fewer inputs or units, or `--engine clear`",
-                        ),
-                        NoLayout::NotClean => self.unsupported(
-                            node,
-                            "no layout lets this product feed the next one".into(),
-                            "its unused coefficients would meet what is read",
-                            "put `refresh(…)` or a function between the two products",
-                        ),
-                    },
-                )?;
+            let cut = self.cut(root);
+            let placed = place(&self.lowered.products, root, degree, self.batch, strides, cut.as_ref());
+            let placed = placed.map_err(|why| match why {
+                NoLayout::TooLarge { needed, degree } => self.unsupported(
+                    node,
+                    format!("a product of {needed} values does not fit rings of degree {degree}"),
+                    "it needs a coefficient for each combination of its indices, and of those of a product that feeds it",
+                    "put `refresh(…)` or a function between two products, use fewer inputs or units, or `--engine clear`",
+                ),
+                NoLayout::NotClean => self.unsupported(
+                    node,
+                    "no layout lets this product feed the next one".into(),
+                    "its unused coefficients would meet what is read",
+                    "put `refresh(…)` or a function between the two products",
+                ),
+            })?;
             let amplitude = self.requests[&root];
             let index = self.add_product(root, &placed, amplitude, 0)?;
             self.product_at.insert(root, index);
@@ -377,29 +409,35 @@ impl Builder<'_> {
         Ok(reads)
     }
 
-    fn finish(&mut self, mut masters: Vec<Master>, purpose: &Purpose<'_>) -> Result<Schedule, Diagnostic> {
-        for (master, form) in masters.iter_mut().zip(self.lowered.outputs.clone()) {
-            let node = self.lowered.products.first().map_or(NodeId::default(), |p| p.node);
-            let single = match form.terms.as_slice() {
-                [term] if term.keeps_order() && form.constant == Constant::Uniform(0.0) => {
-                    match self.lowered.atoms[term.atom.0 as usize].kind {
-                        AtomKind::Product(product) => Some((self.product_at[&product], term.coefficient)),
-                        _ => None,
-                    }
-                }
+    /// What is subtracted from a master after each step: what its gradient sums, all in one layout, which is the master's.
+    fn update(&mut self, master: &mut Master, form: &Form, per_step: f64) -> Result<(), Diagnostic> {
+        let product =
+            form.terms.iter().find_map(|term| match self.lowered.atoms[term.atom.0 as usize].kind {
+                AtomKind::Product(product) => Some(self.lowered.products[product].node),
                 _ => None,
-            };
-            let Some((step, coefficient)) = single else {
-                return Err(self.unsupported(
-                    node,
-                    format!("the gradient of `{}` is no single product", master.name),
-                    "used more than once, or rearranged",
-                    "use each parameter in one product; `--engine clear` has no such limit",
-                ));
-            };
-            let product = &self.products[step];
-            master.layout = product.layout.clone();
-            master.gradient = (step, if coefficient < 0.0 { -1 } else { 1 });
+            });
+        let node = product.unwrap_or_default();
+        let mut reads = self.reads(node, form, master.amplitude * per_step)?.into_iter();
+        match (reads.next(), reads.next(), &form.constant) {
+            (Some(read), None, Constant::Uniform(0.0)) if !read.per_sample && keeps_order(&read.map) => {
+                master.layout = read.layout;
+                master.gradient = read.sources;
+                Ok(())
+            }
+            _ => Err(self.unsupported(
+                node,
+                format!("the parts of the gradient of `{}` stand in different arrangements", master.name),
+                "used in more than one way, or rearranged",
+                "use each parameter in one way; `--engine clear` has no such limit",
+            )),
+        }
+    }
+
+    fn finish(&mut self, mut masters: Vec<Master>, purpose: &Purpose<'_>) -> Result<Schedule, Diagnostic> {
+        if let Purpose::Train { rate, .. } = purpose {
+            for (master, form) in masters.iter_mut().zip(self.lowered.outputs.clone()) {
+                self.update(master, &form, rate / self.batch as f64)?;
+            }
         }
         let mut sites = Vec::new();
         for site in self.lowered.sites.clone() {
@@ -479,6 +517,7 @@ impl Builder<'_> {
             ring: None,
             label_amplitude: 0.0,
         };
+        self.own_scales(&mut schedule);
         self.table_amplitudes(&mut schedule)?;
         schedule.stages = stages(&schedule);
         Ok(schedule)

@@ -214,7 +214,7 @@ pub fn report(
         luts_per_step: schedule.luts(),
         bootstraps_per_step: gather.map_or(schedule.luts(), |gather| gather.bootstraps().count()),
         products_per_step: schedule.ring_products(),
-        switches_per_step: gather.map_or(0, GatherPlan::switches),
+        switches_per_step: gather.map_or(0, |gather| gather.switches(schedule).iter().sum()),
         packs_per_step: packs(schedule),
         step_seconds,
         train_seconds: step_seconds * extent.steps as f64,
@@ -281,10 +281,19 @@ struct ClientBytes {
 fn client_bytes(schedule: &Schedule) -> ClientBytes {
     let parameters = schedule.parameters;
     let mut bytes = ClientBytes { seeded: 0.0, memory: 0.0 };
-    for operand in schedule.operands.iter().filter(|o| o.fresh) {
-        let count = schedule.polynomials(&operand.layout, operand.per_sample) as f64;
-        bytes.seeded += count * parameters.seeded_ciphertext_bytes(operand.level) as f64;
-        bytes.memory += count * parameters.ciphertext_bytes(operand.level) as f64;
+    let gather = schedule.ring.as_ref().map(|ring| &ring.gather);
+    let mut add = |count: usize, level: usize, memory: usize| {
+        bytes.seeded += (count * parameters.seeded_ciphertext_bytes(level)) as f64;
+        bytes.memory += (count * memory) as f64;
+    };
+    for wire in gather.into_iter().flat_map(|gather| &gather.wires) {
+        add(wire.lanes.rings, 0, parameters.fresh_ciphertext_bytes(0));
+    }
+    for (index, operand) in schedule.operands.iter().enumerate().filter(|(_, operand)| operand.fresh) {
+        if gather.is_none_or(|gather| gather.is_direct(schedule, index)) {
+            let count = schedule.polynomials(&operand.layout, operand.per_sample);
+            add(count, operand.level, parameters.fresh_ciphertext_bytes(operand.level));
+        }
     }
     let labels: usize = schedule
         .atoms

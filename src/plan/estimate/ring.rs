@@ -46,8 +46,11 @@ pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnit
             if bootstrap.low { (units.open_low_seconds, 0.5) } else { (units.open_seconds, 1.0) };
         open + share * functions as f64 * units.function_seconds + outputs as f64 * units.close_seconds
     };
+    // On the way into a bootstrap ciphertexts are narrow.
+    let [narrow, full] = gather.switches(schedule);
+    let switches = narrow as f64 / 2.0 + full as f64;
     gather.bootstraps().map(bootstrap).sum::<f64>()
-        + gather.switches() as f64 * units.switch_seconds
+        + switches * units.switch_seconds
         + schedule.ring_sums() as f64 * units.product_seconds
         + schedule.ring_products() as f64 * units.accumulate_seconds
 }

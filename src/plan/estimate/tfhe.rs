@@ -84,8 +84,13 @@ fn product_noise(schedule: &Schedule, profile: &Profile, index: usize) -> BfvNoi
 pub(super) fn decryption_failure(schedule: &Schedule, profile: &Profile, steps: usize) -> f64 {
     let mut total = 0.0;
     for master in &schedule.masters {
-        let noise = product_noise(schedule, profile, master.gradient.0).times_count(steps.max(1) as f64);
-        total += master.elements as f64 * noise.failure_probability(profile);
+        for (source, factor) in &master.gradient {
+            if let Source::Product(product) = source {
+                let noise = product_noise(schedule, profile, *product).times_integer(*factor);
+                let noise = noise.times_count(steps.max(1) as f64);
+                total += master.elements as f64 * noise.failure_probability(profile);
+            }
+        }
     }
     for output in &schedule.outputs {
         for (source, factor) in output.reads.iter().flat_map(|read| &read.sources) {

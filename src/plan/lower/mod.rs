@@ -6,12 +6,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::diagnostics::{Diagnostic, Span};
-use crate::graph::{Constant, ConvGeometry, Graph, NodeId, Op, ParamId, ScalarExpr, elements};
+use crate::graph::{Constant, ConvGeometry, Graph, NodeId, Op, ParamId, ScalarExpr};
 
 use super::form::{AtomId, Form};
 use super::parameters::Parameters;
 
+mod conv;
 mod multiply;
+mod phases;
+
+use phases::Phases;
 
 /// Where an atom's elements come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,9 +29,11 @@ pub enum AtomKind {
         site: usize,
         function: usize,
     },
-    /// The working weights: a table over the master, and the public initial weights added in the clear.
+    /// The working weights: output `function` of a table over the master, and the public initial weights added in the
+    /// clear.
     Weight {
         site: usize,
+        function: usize,
         param: ParamId,
     },
     Product(usize),
@@ -37,8 +43,7 @@ impl AtomKind {
     /// The site and the function whose outputs the elements are, if a table gives them.
     pub fn table(self) -> Option<(usize, usize)> {
         match self {
-            Self::Lut { site, function } => Some((site, function)),
-            Self::Weight { site, .. } => Some((site, 0)),
+            Self::Lut { site, function } | Self::Weight { site, function, .. } => Some((site, function)),
             Self::Fresh(_) | Self::Label(_) | Self::Product(_) => None,
         }
     }
@@ -100,7 +105,12 @@ pub enum ConvPart {
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProductKind {
     Contract(Contraction),
-    Conv { part: ConvPart, geometry: ConvGeometry },
+    Conv {
+        part: ConvPart,
+        geometry: ConvGeometry,
+        /// Of the convolution's result: residues of rows and columns that have polynomials of their own.
+        phases: usize,
+    },
 }
 
 impl ProductKind {
@@ -108,7 +118,7 @@ impl ProductKind {
     pub fn summed(&self) -> usize {
         match self {
             Self::Contract(own) => own.contracted().iter().map(|&label| own.size(label)).product(),
-            Self::Conv { part, geometry } => {
+            Self::Conv { part, geometry, .. } => {
                 let [outputs, channels, height, width] = geometry.kernel;
                 let taps = |stride: usize| height.div_ceil(stride) * width.div_ceil(stride);
                 match part {
@@ -183,9 +193,6 @@ pub trait RangeOf {
     fn param(&self, param: ParamId) -> f64;
 }
 
-/// Pieces into which one product is cut at most.
-const MAX_PIECES: usize = 64;
-
 /// What an engine can do.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
@@ -218,6 +225,7 @@ pub struct Lowering<'a> {
     weights: HashMap<ParamId, AtomId>,
     tables: HashMap<NodeId, usize>,
     depth: Vec<usize>,
+    phases: Phases,
 }
 
 impl<'a> Lowering<'a> {
@@ -227,7 +235,9 @@ impl<'a> Lowering<'a> {
         ranges: &'a dyn RangeOf,
         target: Target,
     ) -> Result<Lowered, Diagnostic> {
+        let needed = graph.reachable(outputs);
         let mut lowering = Self {
+            phases: Phases::of(graph, &needed, target.degree),
             graph,
             ranges,
             target,
@@ -237,7 +247,6 @@ impl<'a> Lowering<'a> {
             tables: HashMap::new(),
             depth: Vec::new(),
         };
-        let needed = graph.reachable(outputs);
         for id in graph.ids().filter(|id| needed[id.index()]) {
             let form = lowering.node(id)?;
             lowering.forms[id.index()] = Some(form);
@@ -284,12 +293,20 @@ impl<'a> Lowering<'a> {
             Op::Offset(c) => form(self, 0).offset(*c),
             Op::Ascribe(_) => form(self, 0),
             Op::Gather { map, .. } => {
+                if let [operand] = operands.as_slice()
+                    && let Some(form) = self.repeated(id, *operand, map)
+                {
+                    return Ok(form);
+                }
                 let parts: Vec<Form> = operands.iter().map(|&o| self.form(o)).collect();
                 Form::gather(&parts.iter().collect::<Vec<_>>(), map, &node.shape)
             }
-            Op::ScatterAdd { map, .. } => form(self, 0).scatter_add(map, &node.shape).ok_or_else(|| {
-                self.unsupported(id, "it sums more encrypted values than one look-up can read; write it as a product with ones")
-            })?,
+            Op::ScatterAdd { map, .. } => match self.summed_positions(id, operands[0], map) {
+                Some(form) => form,
+                None => form(self, 0).scatter_add(map, &node.shape).ok_or_else(|| {
+                    self.unsupported(id, "it sums more encrypted values than one look-up can read; write it as a product with ones")
+                })?,
+            },
             Op::Contract { left, right, out } => {
                 self.contract(id, &operands, [left.clone(), right.clone(), out.clone()])?
             }
@@ -303,9 +320,9 @@ impl<'a> Lowering<'a> {
             }
             Op::Refresh => self.refresh(id, operands[0]),
             Op::Mul => self.mul(id, &operands)?,
-            Op::Conv(_) | Op::ConvImageGrad(_) | Op::ConvKernelGrad(_) => {
-                return Err(self.unsupported(id, "convolutions have no encrypted layout in this version"));
-            }
+            Op::Conv(geometry) => self.conv(id, &operands, ConvPart::Result, geometry)?,
+            Op::ConvImageGrad(geometry) => self.conv(id, &operands, ConvPart::Image, geometry)?,
+            Op::ConvKernelGrad(geometry) => self.conv(id, &operands, ConvPart::Kernel, geometry)?,
         })
     }
 
@@ -324,7 +341,8 @@ impl<'a> Lowering<'a> {
             per_sample: false,
             multiplier: None,
         });
-        let atom = self.atom(AtomKind::Weight { site: self.out.sites.len() - 1, param }, &shape, false);
+        let kind = AtomKind::Weight { site: self.out.sites.len() - 1, function: 0, param };
+        let atom = self.atom(kind, &shape, false);
         self.weights.insert(param, atom);
         atom
     }
@@ -390,6 +408,7 @@ impl<'a> Lowering<'a> {
         if let Some(atom) = form.as_atom()
             && let AtomKind::Product(product) = self.out.atoms[atom.0 as usize].kind
             && self.depth[product] < self.target.depth
+            && matches!(self.out.products[product].kind, ProductKind::Contract(_))
         {
             return (Side::Product(product), self.depth[product]);
         }
@@ -424,100 +443,7 @@ impl<'a> Lowering<'a> {
         let depth = 1 + left_depth.max(right_depth);
         let kind = ProductKind::Contract(Contraction { labels, sizes });
         let product = Product { node: id, sides: [left, right], kind, batch_sum: false, side_per_sample };
-        Ok(match self.split(&product) {
-            None => self.push_product(product, depth, &node.shape),
-            Some((axis, chunk)) => self.push_pieces(&product, depth, &node.shape, axis, chunk),
-        })
-    }
-
-    /// Coefficients that a product needs: one for each combination of its indices and of those that feed it directly.
-    fn coefficients(&self, product: &Product) -> usize {
-        let inner = product.sides.iter().map(|side| match side {
-            Side::Leaf(_) => 1,
-            Side::Product(inner) => {
-                let inner = &self.out.products[*inner];
-                let kept: usize = match &inner.kind {
-                    ProductKind::Contract(own) => {
-                        own.labels[2].iter().map(|&label| own.size(label)).product()
-                    }
-                    ProductKind::Conv { .. } => 1,
-                };
-                self.coefficients(inner) / kept.max(1)
-            }
-        });
-        let own: Vec<usize> = match &product.kind {
-            ProductKind::Contract(own) => own.sizes.values().copied().collect(),
-            ProductKind::Conv { .. } => Vec::new(),
-        };
-        own.into_iter().chain(inner).fold(1, usize::saturating_mul)
-    }
-
-    /// Where a contraction does not fit the ring: the axis of its right side, a leaf, along which it is cut, and how
-    /// many of the axis' elements fit. A gradient is not cut: its master is one ciphertext.
-    fn split(&self, product: &Product) -> Option<(usize, usize)> {
-        let ProductKind::Contract(own) = &product.kind else { return None };
-        let needed = self.coefficients(product);
-        if needed <= self.target.degree
-            || own.contracted().is_empty()
-            || !matches!(product.sides[1], Side::Leaf(_))
-        {
-            return None;
-        }
-        let free = |label: &u8| !own.labels[0].contains(label) && own.labels[2].contains(label);
-        let (axis, &label) = own.labels[1].iter().enumerate().find(|(_, label)| free(label))?;
-        let chunk = self.target.degree / (needed / own.size(label));
-        (chunk > 0 && own.size(label).div_ceil(chunk) <= MAX_PIECES).then_some((axis, chunk))
-    }
-
-    /// A product cut along an axis of its right side: the pieces, one after another.
-    fn push_pieces(
-        &mut self,
-        product: &Product,
-        depth: usize,
-        shape: &[usize],
-        axis: usize,
-        chunk: usize,
-    ) -> Form {
-        let (Side::Leaf(right), ProductKind::Contract(own)) = (&product.sides[1], &product.kind) else {
-            return self.push_product(product.clone(), depth, shape);
-        };
-        let label = own.labels[1][axis];
-        let out_axis = own.labels[2].iter().position(|own| *own == label).unwrap_or_default();
-        let size = own.size(label);
-        let inner = elements(&right.shape[axis + 1..]);
-        let mut pieces = Vec::new();
-        for first in (0..size).step_by(chunk) {
-            let count = chunk.min(size - first);
-            let map: Vec<u32> = (0..right.elements() as u32)
-                .filter(|&i| (first..first + count).contains(&(i as usize / inner % size)))
-                .collect();
-            let resized = |shape: &[usize], axis: usize| {
-                let mut shape = shape.to_vec();
-                shape[axis] = count;
-                shape
-            };
-            let mut piece = product.clone();
-            piece.sides[1] = Side::Leaf(Form::gather(&[right], &map, &resized(&right.shape, axis)));
-            if let ProductKind::Contract(own) = &mut piece.kind {
-                own.sizes.insert(label, count);
-            }
-            pieces.push((self.push_product(piece, depth, &resized(shape, out_axis)), count));
-        }
-        // Element i of the whole lies in the piece of its index along the axis.
-        let inner = elements(&shape[out_axis + 1..]);
-        let mut bases = vec![0];
-        for (form, _) in &pieces {
-            bases.push(bases[bases.len() - 1] + form.elements());
-        }
-        let map: Vec<u32> = (0..elements(shape))
-            .map(|i| {
-                let (outer, along, rest) = (i / (inner * size), i / inner % size, i % inner);
-                let piece = along / chunk;
-                (bases[piece] + (outer * pieces[piece].1 + along % chunk) * inner + rest) as u32
-            })
-            .collect();
-        let parts: Vec<&Form> = pieces.iter().map(|(form, _)| form).collect();
-        Form::gather(&parts, &map, shape)
+        Ok(self.push_product(product, depth, &node.shape))
     }
 
     fn push_product(&mut self, product: Product, depth: usize, shape: &[usize]) -> Form {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::diagnostics::Diagnostic;
-use crate::graph::{Function, Graph, NodeId, Op, ParamId, ParamInfo, ScalarExpr};
+use crate::graph::{Constant, Function, Graph, NodeId, Op, ParamId, ParamInfo, ScalarExpr};
 pub use interval::Interval;
 use interval::{interval_of, tabulated};
 
@@ -28,6 +28,8 @@ pub struct ArgumentSize {
 pub struct RangeOptions {
     /// Root mean square of the features.
     pub input_rms: f64,
+    /// Whether ranges follow from `input_rms`, as in a function that is run on its own: in a graph without parameters.
+    pub sized_input: bool,
     /// Interval of the features.
     pub input: Option<(f64, f64)>,
     /// Interval of the labels.
@@ -47,6 +49,7 @@ impl Default for RangeOptions {
         let bits = crate::he::params::PROFILES.iter().map(|profile| profile.ring.plaintext_bits);
         Self {
             input_rms: 1.0,
+            sized_input: false,
             input: None,
             label: None,
             arguments: HashMap::new(),
@@ -112,6 +115,8 @@ pub struct Ranges {
     /// What is certain of each node's value, as far as anything is; what the user wrote counts as certain.
     pub certain: Vec<Interval>,
     pub warnings: Vec<Diagnostic>,
+    /// Nominal root mean square of each node's value, where the sizes of the arguments give it.
+    rms: Vec<Option<f64>>,
 }
 
 /// A range where nothing else is known.
@@ -126,6 +131,15 @@ impl Ranges {
         self.params.get(id.index()).copied().unwrap_or(2.0)
     }
 
+    /// An interval in which a value is expected, and its nominal root mean square.
+    pub fn expected(&self, id: NodeId) -> ((f64, f64), f64) {
+        let range = self.site(id);
+        let certain = self.certain.get(id.index()).copied().unwrap_or(Interval::ANY);
+        let expected = Interval::symmetric(range).within(certain);
+        let rms = self.rms.get(id.index()).copied().flatten();
+        ((expected.low, expected.high), rms.unwrap_or(range / 4.0))
+    }
+
     /// The look-up tables of a graph, with the range that each reads.
     pub fn tables<'a>(&'a self, graph: &'a Graph) -> impl Iterator<Item = (NodeId, Range)> + 'a {
         graph.ids().filter_map(|id| {
@@ -133,6 +147,17 @@ impl Ranges {
             let operand = graph.operands(id).first().copied()?;
             Some((id, self.nodes.get(operand.index()).copied().flatten()?))
         })
+    }
+}
+
+/// Nominal root mean square of values in an interval.
+pub fn nominal_rms(range: Option<(f64, f64)>) -> f64 {
+    match range {
+        // Standardised features lie within ±4 of one standard deviation each.
+        Some((low, high)) if low <= -3.9 && high >= 3.9 => 1.0,
+        Some((low, high)) if low >= 0.0 => high / 2.0,
+        Some((low, high)) => low.abs().max(high.abs()) / 2.0,
+        None => 1.0,
     }
 }
 
@@ -190,6 +215,7 @@ pub fn solve(graph: &Graph, outputs: &[NodeId], options: &RangeOptions) -> Resul
     for id in graph.ids().filter(|id| needed[id.index()]) {
         solver.visit(id);
     }
+    solver.ranges.rms = solver.rms;
     if solver.errors.is_empty() { Ok(solver.ranges) } else { Err(solver.errors) }
 }
 
@@ -327,8 +353,9 @@ impl Solver<'_> {
         let at = |k: usize| operands.get(k).and_then(|o| self.rms[o.index()]);
         let ids = || operands.iter().map(|o| self.rms[o.index()]);
         Some(match &self.graph.node(id).op {
+            Op::Input if self.options.sized_input => self.options.input_rms,
             Op::Argument(name) => self.options.arguments.get(name)?.rms,
-            Op::Const(_) => self.ranges_of_constant(id),
+            Op::Const(_) => self.rms_of_constant(id),
             Op::Contract { left, out, .. } => {
                 let shape = &self.graph.node(operands[0]).shape;
                 let summed: usize =
@@ -357,9 +384,15 @@ impl Solver<'_> {
         })
     }
 
-    fn ranges_of_constant(&self, id: NodeId) -> f64 {
-        let interval = interval_of(self.graph, id, &[]);
-        interval.low.hypot(interval.high) / 2f64.sqrt()
+    fn rms_of_constant(&self, id: NodeId) -> f64 {
+        match &self.graph.node(id).op {
+            Op::Const(Constant::Uniform(value)) => value.abs(),
+            Op::Const(Constant::Tensor(values)) => {
+                let square: f64 = values.iter().map(|v| v * v).sum();
+                (square / values.len().max(1) as f64).sqrt()
+            }
+            _ => 0.0,
+        }
     }
 
     /// The range by rule.
@@ -367,7 +400,7 @@ impl Solver<'_> {
         let made = self.made[id.index()];
         let preactivation = (made.dense || made.convolution) && !made.table;
         let (range, why) = if self.graph.node(id).origin.derivative {
-            (1.0, Reason::Gradient)
+            (self.clip_of(id).map_or(1.0, |bound| power_above(bound).max(1.0)), Reason::Gradient)
         } else if let Some(rms) = self.rms[id.index()] {
             (power_above(6.0 * rms), Reason::Size)
         } else if made.convolution && preactivation {
@@ -387,6 +420,16 @@ impl Solver<'_> {
             (USUAL, Reason::Usual)
         };
         Range { range, why }
+    }
+
+    /// The bound at which a gradient is clipped.
+    fn clip_of(&self, id: NodeId) -> Option<f64> {
+        self.graph.users(id).iter().find_map(|user| match &self.graph.node(*user).op {
+            Op::Lut(function) if function.name == crate::graph::CLIP => {
+                Some(function.expr.eval(f64::MAX)).filter(|bound| bound.is_finite())
+            }
+            _ => None,
+        })
     }
 
     fn read_by(&self, id: NodeId, reads: impl Fn(&crate::graph::ScalarFn) -> bool) -> bool {

@@ -205,6 +205,11 @@ fn kind_of(width: Width) -> Kind {
 }
 
 impl SeededCiphertext {
+    /// How many bytes [`SeededCiphertext::to_bytes`] writes.
+    pub fn wire_bytes(&self) -> usize {
+        HEADER + SEED + polynomial_bytes(&self.ring, Width::Full)
+    }
+
     /// The ciphertext as bytes: at most 32 KB.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = header(&self.ring, Kind::Seeded).to_vec();

@@ -1,5 +1,8 @@
 //! Layouts of products: strides for every index of a product and of the products that feed it directly.
 
+pub mod conv;
+pub mod dense;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::LazyLock;
@@ -7,6 +10,7 @@ use std::sync::LazyLock;
 use super::layout::{Layout, is_clean, meetings, support};
 use super::lower::{Contraction, Product, ProductKind, Side};
 use super::schedule::PieceProduct;
+use dense::{Cut, Low};
 
 /// Layouts of a product's sides and of its result.
 #[derive(Clone, Debug)]
@@ -53,20 +57,45 @@ pub enum Strides {
     PowersOfTwo,
 }
 
-/// Finds layouts for `root` and the products that feed it without a table in between.
+/// Finds layouts for `root` and the products that feed it without a table in between. `cut` says how the matrix of a
+/// product stands whose sides are leaves; otherwise its first axis comes first, and it is cut if it does not fit.
 pub fn place(
     products: &[Product],
     root: usize,
     degree: usize,
     batch: usize,
     strides: Strides,
+    cut: Option<&Cut>,
 ) -> Result<Placed, NoLayout> {
+    if let Some(cut) = cut
+        && is_cuttable(&products[root])
+    {
+        return dense::place(&products[root], degree, batch, strides, cut);
+    }
     if strides == Strides::PowersOfTwo
         && let Ok(placed) = place_with(products, root, degree, batch, true, usize::next_power_of_two)
     {
         return Ok(placed);
     }
-    place_with(products, root, degree, batch, false, |size| size)
+    match place_with(products, root, degree, batch, false, |size| size) {
+        Err(NoLayout::TooLarge { .. }) if is_cuttable(&products[root]) => {
+            let [first, second] = matrix_sizes(&products[root]);
+            dense::place(&products[root], degree, batch, strides, &Cut::Low(Low::shorter(first, second)))
+        }
+        placed => placed,
+    }
+}
+
+/// Lengths of the first two axes of a product's matrix.
+pub fn matrix_sizes(product: &Product) -> [usize; 2] {
+    let own = contraction(product);
+    [0, 1].map(|at| matrix(product).get(at).map_or(1, |&label| own.size(label)))
+}
+
+/// Whether the matrix of a product may be cut into several polynomials.
+pub fn is_cuttable(product: &Product) -> bool {
+    let leaves = product.sides.iter().all(|side| matches!(side, Side::Leaf(_)));
+    leaves && matches!(product.kind, ProductKind::Contract(_))
 }
 
 /// Layouts in which an index of a size takes `room` for it.
@@ -311,9 +340,14 @@ mod tests {
     use crate::graph::{Constant, NodeId};
     use crate::plan::form::Form;
 
-    const DEGREE: usize = 256;
+    pub(super) const DEGREE: usize = 256;
 
-    fn product(labels: [&str; 3], sizes: &[(u8, usize)], sampled: [bool; 2], batch_sum: bool) -> Product {
+    pub(super) fn product(
+        labels: [&str; 3],
+        sizes: &[(u8, usize)],
+        sampled: [bool; 2],
+        batch_sum: bool,
+    ) -> Product {
         let leaf = || Side::Leaf(Form::constant(Constant::Uniform(0.0), &[]));
         Product {
             node: NodeId::default(),
@@ -339,7 +373,7 @@ mod tests {
         out
     }
 
-    fn negacyclic(a: &[i64], b: &[i64]) -> Vec<i64> {
+    pub(super) fn negacyclic(a: &[i64], b: &[i64]) -> Vec<i64> {
         let mut out = vec![0; DEGREE];
         for (i, &x) in a.iter().enumerate() {
             for (j, &y) in b.iter().enumerate() {
@@ -350,13 +384,13 @@ mod tests {
         out
     }
 
-    fn values(rows: usize, elements: usize, seed: i64) -> Vec<Vec<i64>> {
+    pub(super) fn values(rows: usize, elements: usize, seed: i64) -> Vec<Vec<i64>> {
         (0..rows as i64)
             .map(|r| (0..elements as i64).map(|e| (seed * 31 + r * 17 + e * 7) % 23 - 11).collect())
             .collect()
     }
 
-    fn read(layout: &Layout, polynomial: &[i64], sample: usize, element: usize) -> i64 {
+    pub(super) fn read(layout: &Layout, polynomial: &[i64], sample: usize, element: usize) -> i64 {
         let at = layout.position(DEGREE, sample, element);
         at.sign * polynomial[at.coefficient]
     }
@@ -371,7 +405,7 @@ mod tests {
             let forward = product(["j", "jl", "l"], &sizes, [true, false], false);
             let backward = product(["l", "jl", "j"], &sizes, [true, false], false);
             let gradient = product(["j", "l", "jl"], &sizes, [true, true], true);
-            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch, strides).unwrap();
+            let place = |p: &Product| place(std::slice::from_ref(p), 0, DEGREE, batch, strides, None).unwrap();
             let (forward, backward, gradient) = (place(&forward), place(&backward), place(&gradient));
             // What is read stands at multiples of a power of two, where that fits.
             if padded && n.next_power_of_two() * m.next_power_of_two() <= DEGREE {
@@ -412,7 +446,7 @@ mod tests {
             let inner = product(["j", "jl", "l"], &[(b'j', n), (b'l', m)], [false, false], false);
             let mut outer = product(["j", "jl", "l"], &[(b'j', m), (b'l', k)], [false, false], false);
             outer.sides[0] = Side::Product(0);
-            let placed = place(&[inner, outer], 1, DEGREE, 1, Strides::Dense).unwrap();
+            let placed = place(&[inner, outer], 1, DEGREE, 1, Strides::Dense, None).unwrap();
             let first = placed.inner[0].as_ref().unwrap();
             let (x, u, v) = (values(1, n, 3), values(1, n * m, 4), values(1, m * k, 5));
             let h = negacyclic(&polynomial(&first.sides[0], &x), &polynomial(&first.sides[1], &u));
@@ -428,8 +462,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let wide = product(["j", "jl", "l"], &[(b'j', 64), (b'l', 10)], [true, false], false);
-        let refused = place(&[wide], 0, DEGREE, 4, Strides::PowersOfTwo).unwrap_err();
-        assert_eq!(refused, NoLayout::TooLarge { needed: 640, degree: DEGREE });
+        let sizes = [(b'j', 64), (b'l', 10), (b'k', 2)];
+        let inner = product(["k", "kj", "j"], &sizes, [true, false], false);
+        let mut wide = product(["j", "jl", "l"], &sizes, [true, false], false);
+        wide.sides[0] = Side::Product(0);
+        let refused = place(&[inner, wide], 1, DEGREE, 4, Strides::PowersOfTwo, None).unwrap_err();
+        assert_eq!(refused, NoLayout::TooLarge { needed: 1280, degree: DEGREE });
     }
 }

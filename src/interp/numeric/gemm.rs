@@ -1,14 +1,22 @@
-//! Contractions over plain f32 numbers: any sum of products over labelled axes becomes matrix products.
+//! Contractions: any sum of products over labelled axes becomes matrix products.
 
 use std::borrow::Cow;
 
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::*;
+
+use super::{Number, matrix, matrix_mut};
+
 /// A tensor with a label for each axis, row-major.
-pub(super) struct Labelled<'a> {
-    pub data: Cow<'a, [f32]>,
+pub(crate) struct Labelled<'a, T: Clone> {
+    pub data: Cow<'a, [T]>,
     pub axes: Vec<(u8, usize)>,
 }
 
-impl Labelled<'_> {
+type Axes = Vec<(u8, usize)>;
+
+impl<T: Clone> Labelled<'_, T> {
     fn size(&self, label: u8) -> Option<usize> {
         self.axes.iter().find(|(own, _)| *own == label).map(|(_, size)| *size)
     }
@@ -20,37 +28,44 @@ impl Labelled<'_> {
 
 /// `out[…] = Σ left[…]·right[…]`, the sum over every label that `out` lacks. Each label of `out` must be one of the
 /// operands'; its size is theirs.
-pub(super) fn contract(left: Labelled<'_>, right: Labelled<'_>, out: &[u8]) -> Vec<f32> {
-    let kept = |own: &Labelled<'_>, other: &Labelled<'_>| -> Vec<u8> {
+pub(crate) fn contract<T: Number>(left: Labelled<'_, T>, right: Labelled<'_, T>, out: &[u8]) -> Vec<T> {
+    let kept = |own: &Labelled<'_, T>, other: &Labelled<'_, T>| -> Vec<u8> {
         own.axes.iter().map(|(l, _)| *l).filter(|l| out.contains(l) || other.has(*l)).collect()
     };
     let (left_kept, right_kept) = (kept(&left, &right), kept(&right, &left));
     let (left, right) = (reduced(left, &left_kept), reduced(right, &right_kept));
-    let labels = |of: &Labelled<'_>, wanted: &dyn Fn(u8) -> bool| -> Vec<(u8, usize)> {
+    let labels = |of: &Labelled<'_, T>, wanted: &dyn Fn(u8) -> bool| -> Axes {
         of.axes.iter().copied().filter(|(l, _)| wanted(*l)).collect()
     };
     let shared = labels(&left, &|l| right.has(l) && out.contains(&l));
     let summed = labels(&left, &|l| right.has(l) && !out.contains(&l));
     let rows = labels(&left, &|l| !right.has(l));
     let columns = labels(&right, &|l| !left.has(l));
-    // The inner loop runs over the columns: let it be the longer side.
-    let (left, right, rows, columns) = if product(&columns) < product(&rows) {
-        (right, left, columns, rows)
-    } else {
-        (left, right, rows, columns)
-    };
-    let a = permuted(left, &[&shared, &rows, &summed]);
-    let b = permuted(right, &[&shared, &summed, &columns]);
+    let (a, a_turned) = matrices(left, &shared, &rows, &summed);
+    let (b, b_turned) = matrices(right, &shared, &summed, &columns);
     let (m, k, n) = (product(&rows), product(&summed), product(&columns));
-    let mut result = vec![0.0; product(&shared) * m * n];
-    if m * n * k > 0 {
-        for ((result, a), b) in result.chunks_mut(m * n).zip(a.chunks(m * k)).zip(b.chunks(k * n)) {
-            multiply_add(result, a, b, k, n);
-        }
-    }
-    let axes = [shared, rows, columns].concat();
+    let mut result = vec![T::zero(); product(&shared) * m * n];
+    let axes = [shared.clone(), rows.clone(), columns.clone()].concat();
     let size = |label: &u8| axes.iter().find(|(l, _)| l == label).map_or(1, |(_, size)| *size);
-    let wanted: Vec<(u8, usize)> = out.iter().map(|label| (*label, size(label))).collect();
+    let wanted: Axes = out.iter().map(|label| (*label, size(label))).collect();
+    let turned =
+        significant(&wanted) == significant(&[shared.clone(), columns.clone(), rows.clone()].concat());
+    if m * n * k > 0 {
+        let view = |data, rows, columns, turned: bool| {
+            if turned { matrix(data, columns, rows).reversed_axes() } else { matrix(data, rows, columns) }
+        };
+        // Many small products side by side, or one whose own rows are shared out.
+        result.par_chunks_mut(m * n).zip(a.par_chunks(m * k)).zip(b.par_chunks(k * n)).for_each(
+            |((result, a), b)| {
+                let result =
+                    if turned { matrix_mut(result, n, m).reversed_axes() } else { matrix_mut(result, m, n) };
+                multiply(result, view(a, m, k, a_turned), view(b, k, n, b_turned));
+            },
+        );
+    }
+    if turned {
+        return result;
+    }
     permuted(Labelled { data: Cow::Owned(result), axes }, &[&wanted]).into_owned()
 }
 
@@ -58,44 +73,70 @@ fn product(axes: &[(u8, usize)]) -> usize {
     axes.iter().map(|(_, size)| size).product()
 }
 
-/// Rows of `b` that stay in the cache while all rows of `a` pass.
-const BLOCK: usize = 64;
+fn significant(axes: &[(u8, usize)]) -> Axes {
+    axes.iter().copied().filter(|(_, size)| *size != 1).collect()
+}
 
-/// `c[m, n] += a[m, k] · b[k, n]`, all row-major.
-pub(super) fn multiply_add(c: &mut [f32], a: &[f32], b: &[f32], k: usize, n: usize) {
-    if k == 0 || n == 0 {
+/// The tensor as matrices `[shared; rows, columns]`, and whether each is stored transposed.
+fn matrices<'a, T: Number>(
+    tensor: Labelled<'a, T>,
+    shared: &[(u8, usize)],
+    rows: &[(u8, usize)],
+    columns: &[(u8, usize)],
+) -> (Cow<'a, [T]>, bool) {
+    if significant(&tensor.axes) == significant(&[shared, columns, rows].concat()) {
+        return (tensor.data, true);
+    }
+    (permuted(tensor, &[shared, rows, columns]), false)
+}
+
+/// Products of numbers that one task is worth.
+const TASK: usize = 1 << 18;
+/// Below so many products a plain loop is faster than what prepares a fast one.
+const SMALL: usize = 64;
+
+/// `c[m, n] = a[m, k] · b[k, n]`, where c is zero.
+pub(super) fn multiply<T: Number>(mut c: ArrayViewMut2<'_, T>, a: ArrayView2<'_, T>, b: ArrayView2<'_, T>) {
+    let ((m, k), n) = (a.dim(), b.dim().1);
+    if m * n * k <= SMALL {
+        for ((i, j), c) in c.indexed_iter_mut() {
+            *c = (0..k).fold(T::zero(), |sum, l| sum + a[[i, l]] * b[[l, j]]);
+        }
         return;
     }
-    for start in (0..k).step_by(BLOCK) {
-        let end = (start + BLOCK).min(k);
-        for (c, a) in c.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
-            for (&factor, b) in a[start..end].iter().zip(b[start * n..].chunks_exact(n)) {
-                if factor != 0.0 {
-                    c.iter_mut().zip(b).for_each(|(c, b)| *c += factor * b);
-                }
-            }
-        }
+    if m * n * k <= 2 * TASK {
+        return general_mat_mul(T::one(), &a, &b, T::zero(), &mut c);
     }
+    let along = usize::from(n > m);
+    // Whole tiles of the product's kernel.
+    let lines = (TASK * [m, n][along] / (m * n * k)).next_multiple_of(16);
+    let pieces: Vec<_> = c.axis_chunks_iter_mut(Axis(along), lines).enumerate().collect();
+    pieces.into_par_iter().for_each(|(piece, mut c)| {
+        let start = piece * lines;
+        let own = start..start + c.len_of(Axis(along));
+        if along == 0 {
+            general_mat_mul(T::one(), &a.slice(ndarray::s![own, ..]), &b, T::zero(), &mut c);
+        } else {
+            general_mat_mul(T::one(), &a, &b.slice(ndarray::s![.., own]), T::zero(), &mut c);
+        }
+    });
 }
 
 /// Sums over the axes that are not in `kept`.
-fn reduced<'a>(tensor: Labelled<'a>, kept: &[u8]) -> Labelled<'a> {
+fn reduced<'a, T: Number>(tensor: Labelled<'a, T>, kept: &[u8]) -> Labelled<'a, T> {
     if tensor.axes.len() == kept.len() {
         return tensor;
     }
     let (front, back): (Vec<_>, Vec<_>) = tensor.axes.iter().copied().partition(|(l, _)| kept.contains(l));
     let width = product(&back).max(1);
     let data = permuted(tensor, &[&front, &back]);
-    let sums = data.chunks(width).map(|chunk| chunk.iter().sum()).collect();
+    let sums = data.chunks(width).map(|chunk| chunk.iter().fold(T::zero(), |sum, &v| sum + v)).collect();
     Labelled { data: Cow::Owned(sums), axes: front }
 }
 
 /// The elements with the axes in this order; nothing is copied where they already stand so.
-fn permuted<'a>(tensor: Labelled<'a>, order: &[&[(u8, usize)]]) -> Cow<'a, [f32]> {
+fn permuted<'a, T: Number>(tensor: Labelled<'a, T>, order: &[&[(u8, usize)]]) -> Cow<'a, [T]> {
     let wanted: Vec<(u8, usize)> = order.concat();
-    let significant = |axes: &[(u8, usize)]| -> Vec<(u8, usize)> {
-        axes.iter().copied().filter(|(_, size)| *size != 1).collect()
-    };
     let (own, target) = (significant(&tensor.axes), significant(&wanted));
     if own == target {
         return tensor.data;
@@ -131,7 +172,7 @@ mod tests {
     use super::*;
 
     /// The definition, with an index for each label.
-    fn naive(left: &Labelled<'_>, right: &Labelled<'_>, out: &[u8]) -> Vec<f32> {
+    fn naive(left: &Labelled<'_, f32>, right: &Labelled<'_, f32>, out: &[u8]) -> Vec<f32> {
         let mut labels: Vec<(u8, usize)> = left.axes.clone();
         labels.extend(right.axes.iter().filter(|(l, _)| !left.has(*l)));
         let at = |axes: &[(u8, usize)], index: &[usize]| {

@@ -1,0 +1,159 @@
+//! Look-ups: from sums of products to rings of looked-up values, by bootstraps.
+
+use rayon::prelude::*;
+
+use crate::he::ckks::params::RINGS;
+use crate::he::ckks::small::SmallCiphertext;
+use crate::he::ckks::{Half, Mask, Role, Slots};
+use crate::interp::{EngineError, Watch};
+use crate::plan::functions::RingFunction;
+use crate::plan::gather::{Bootstrap, Lanes};
+
+use super::masks::Output;
+use super::{Done, RingServer, RingState, add};
+
+impl RingServer<'_> {
+    /// What a site looks up, in its rings.
+    fn inputs(&self, site: usize, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let schedule = self.schedule;
+        let step = &schedule.sites[site];
+        let lanes = &self.plan.sites[site];
+        // What is only routed to a bootstrap is so at half the cost.
+        let narrow = lanes.reads.iter().any(|read| read.switches() > 0);
+        let Lanes { rings, at } = &lanes.lanes;
+        let mut sums: Vec<Option<SmallCiphertext>> = vec![None; *rings];
+        for (read, program) in step.reads.iter().zip(&lanes.reads) {
+            let mut sources = self.gathered(read, state)?;
+            if narrow {
+                sources = sources.par_iter().map(SmallCiphertext::narrow).collect();
+            }
+            for (sum, routed) in sums.iter_mut().zip(self.routed(program, &sources)?) {
+                if let Some(routed) = routed {
+                    add(sum, routed)?;
+                }
+            }
+        }
+        let degree = schedule.degree();
+        let mut constants: Vec<Vec<i64>> = vec![Vec::new(); *rings];
+        let mut rings: Vec<SmallCiphertext> =
+            sums.into_iter().map(|ring| ring.unwrap_or_else(|| self.keys.zero())).collect();
+        for (at, &lane) in at.iter().enumerate() {
+            let constant = step.constant.get(at % step.elements);
+            if constant != 0.0 {
+                let ring = &mut constants[lane as usize / degree];
+                ring.resize(degree, 0);
+                ring[lane as usize % degree] = (constant * step.amplitude).round() as i64;
+            }
+        }
+        for (ring, constants) in rings.iter_mut().zip(&constants) {
+            if !constants.is_empty() {
+                ring.add_plain(constants)?;
+            }
+        }
+        Ok(rings)
+    }
+
+    /// All bootstraps of a stage.
+    pub(super) fn look_up(
+        &self,
+        stage: usize,
+        sites: &[usize],
+        state: &mut RingState,
+        watch: &dyn Watch,
+    ) -> Done<()> {
+        let schedule = self.schedule;
+        let degree = schedule.degree() as u32;
+        let half = degree / 2;
+        let mut inputs: Vec<Vec<SmallCiphertext>> = schedule.sites.iter().map(|_| Vec::new()).collect();
+        for &site in sites {
+            inputs[site] = self.inputs(site, state)?;
+            let empty = || vec![self.keys.zero(); self.plan.sites[site].lanes.rings];
+            state.looked_up[site] = schedule.sites[site].tables.iter().map(|_| empty()).collect();
+        }
+        let all = &self.plan.stages[stage].bootstraps;
+        for (index, (bootstrap, outputs)) in all.iter().zip(&self.outputs[stage]).enumerate() {
+            if watch.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            let shifted: Vec<Option<SmallCiphertext>> = bootstrap
+                .slots
+                .iter()
+                .map(|slot| {
+                    slot.map(|slot| {
+                        let ring = &inputs[slot.site][slot.ring];
+                        if slot.upper { ring.shift(2 * degree - half) } else { ring.clone() }
+                    })
+                })
+                .collect();
+            let results = self.bootstrap(all, index, &shifted, outputs, state)?;
+            for (output, rings) in outputs.iter().zip(results) {
+                for (slot, ring) in bootstrap.slots.iter().zip(rings) {
+                    let Some(slot) = slot else { continue };
+                    let Some(&(site, table, _)) = output.parts.iter().find(|(site, _, _)| *site == slot.site)
+                    else {
+                        continue;
+                    };
+                    let ring = if slot.upper { ring.shift(half) } else { ring };
+                    state.looked_up[site][table][slot.ring].add_assign(&ring)?;
+                }
+            }
+            watch.luts(bootstrap.used as u64);
+        }
+        Ok(())
+    }
+
+    /// One bootstrap of a stage: for each output, its eight rings.
+    fn bootstrap(
+        &self,
+        all: &[Bootstrap],
+        index: usize,
+        inputs: &[Option<SmallCiphertext>],
+        outputs: &[Output],
+        state: &mut RingState,
+    ) -> Done<Vec<Vec<SmallCiphertext>>> {
+        let (large, bootstrap, schedule) = (self.keys.bootstrapper(), &all[index], self.schedule);
+        // Which of a site's bootstraps this is.
+        let turn = |site: usize| all[..index].iter().filter(|own| own.sites().contains(&site)).count();
+        let rings: [Option<&SmallCiphertext>; RINGS] = std::array::from_fn(|slot| inputs[slot].as_ref());
+        let functions = bootstrap.sites().into_iter().flat_map(|site| &self.functions[site]);
+        let degree = functions.map(RingFunction::degree).max().unwrap_or(1);
+        let half = if bootstrap.low { Half::Low } else { Half::Both };
+        let powers = large.open(&self.keys.embed(rings)?, degree, half)?;
+        let mut values = Vec::new();
+        for output in outputs {
+            let mut parts = Vec::new();
+            for (site, table, _) in &output.parts {
+                let function = self.functions[*site][*table].output.as_ref();
+                let function =
+                    function.ok_or_else(|| EngineError::Failed("a table has no outputs".into()))?;
+                parts.push(match schedule.sites[*site].multiplier {
+                    None => large.polynomial(&powers, function, Role::Output)?,
+                    Some(saved) => {
+                        // The saved values stand in the same slots of the bootstraps of their site, in the same order.
+                        let factor = state.saved.get(&saved).and_then(|factors| factors.get(turn(*site)));
+                        let factor =
+                            factor.ok_or_else(|| EngineError::Failed("a factor was not saved".into()))?;
+                        large
+                            .slot_product(factor, &large.polynomial(&powers, function, Role::SecondFactor)?)?
+                    }
+                });
+            }
+            values.push(parts);
+        }
+        for site in bootstrap.sites() {
+            for (table, function) in self.functions[site].iter().enumerate() {
+                if let Some(factor) = &function.factor {
+                    let factor = large.polynomial(&powers, factor, Role::FirstFactor)?;
+                    state.saved.entry((site, table)).or_default().push(factor);
+                }
+            }
+        }
+        let requests: Vec<Vec<(&Slots, &Mask)>> = values
+            .iter()
+            .zip(outputs)
+            .map(|(parts, output)| parts.iter().zip(output.parts.iter().map(|(_, _, mask)| mask)).collect())
+            .collect();
+        let closed = large.close(&requests)?;
+        closed.iter().map(|ciphertext| Ok(self.keys.extract(ciphertext)?)).collect()
+    }
+}

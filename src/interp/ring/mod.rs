@@ -1,0 +1,242 @@
+//! The server's side of an encrypted run on the ring engine: products in the small ring, functions by bootstraps of the large
+//! one. No secret key exists here.
+
+mod look_up;
+mod masks;
+mod operands;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::he::ckks::small::{SeededCiphertext, SmallCiphertext};
+use crate::he::ckks::{ServerKeys, Slots};
+use crate::plan::functions::RingFunction;
+use crate::plan::gather::GatherPlan;
+use crate::plan::schedule::{Pair, ProductStep, Read, RingPlan, Schedule, Source, Stage};
+
+use super::{EngineError, Watch, encode};
+use masks::{Output, outputs};
+
+/// What the client sends for one batch.
+#[derive(Clone)]
+pub struct RingBatch {
+    pub size: usize,
+    /// By wire of the plan: rings that the server takes apart.
+    pub wires: Vec<Vec<SeededCiphertext>>,
+    /// By operand: the ciphertexts of a part that the client encrypts in the operand's layout.
+    pub fresh: Vec<Vec<SeededCiphertext>>,
+}
+
+impl RingBatch {
+    fn all(&self) -> impl Iterator<Item = &SeededCiphertext> {
+        self.wires.iter().chain(&self.fresh).flatten()
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.all().map(SeededCiphertext::bytes).sum()
+    }
+
+    /// Bytes as sent.
+    pub fn wire_bytes(&self) -> usize {
+        self.all().map(SeededCiphertext::wire_bytes).sum()
+    }
+}
+
+/// Trains on ciphertexts.
+pub struct RingServer<'a> {
+    keys: Arc<ServerKeys>,
+    schedule: &'a Schedule,
+    plan: &'a GatherPlan,
+    /// Public initial weights, by master.
+    initial: Vec<Vec<f32>>,
+    /// By master: its pieces.
+    masters: Vec<Vec<SmallCiphertext>>,
+    /// By site and table.
+    functions: &'a [Vec<RingFunction>],
+    /// By stage and bootstrap.
+    outputs: Vec<Vec<Vec<Output>>>,
+    /// By operand: what the server adds in the clear.
+    public: Vec<Vec<i64>>,
+}
+
+/// Ciphertexts of one step.
+pub struct RingState {
+    pub operands: Vec<Vec<SmallCiphertext>>,
+    pub products: Vec<Vec<SmallCiphertext>>,
+    /// By site and table: the rings of the site.
+    looked_up: Vec<Vec<Vec<SmallCiphertext>>>,
+    /// What later bootstraps multiply with: by site and table, and by its bootstraps in their order.
+    saved: HashMap<(usize, usize), Vec<Slots>>,
+}
+
+type Done<T> = Result<T, EngineError>;
+
+impl<'a> RingServer<'a> {
+    /// A server at the first step: masters are zero, the working weights are the public initial ones.
+    pub fn new(keys: Arc<ServerKeys>, schedule: &'a Schedule, initial: Vec<Vec<f32>>) -> Done<Self> {
+        let Some(RingPlan { functions, gather: plan }) = &schedule.ring else {
+            let name = schedule.parameters.name();
+            return Err(EngineError::Failed(format!(
+                "the schedule has parameters `{name}` of another scheme"
+            )));
+        };
+        let masters = schedule.masters.iter().map(|master| vec![keys.zero(); master.layout.pieces]).collect();
+        let outputs = plan
+            .stages
+            .iter()
+            .map(|stage| stage.bootstraps.iter().map(|own| outputs(schedule, plan, functions, own)).collect())
+            .collect::<Done<_>>()?;
+        let public = schedule
+            .operands
+            .iter()
+            .map(|operand| {
+                (0..operand.form.elements())
+                    .map(|element| encode::public_part(schedule, operand, &initial, element))
+                    .collect()
+            })
+            .collect();
+        Ok(Self { keys, schedule, plan, initial, masters, functions, outputs, public })
+    }
+
+    pub fn initial(&self) -> &[Vec<f32>] {
+        &self.initial
+    }
+
+    /// The masters: what the weights have changed since the start, encrypted.
+    pub fn masters(&self) -> &[Vec<SmallCiphertext>] {
+        &self.masters
+    }
+
+    /// One step of gradient descent.
+    pub fn step(&mut self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
+        let state = self.run(batch, watch)?;
+        for (index, master) in self.schedule.masters.iter().enumerate() {
+            for &(source, factor) in &master.gradient {
+                let gradient = match source {
+                    Source::Operand(i) => &state.operands[i],
+                    Source::Product(i) => &state.products[i],
+                    Source::Master(_) => continue,
+                };
+                for (own, gradient) in self.masters[index].iter_mut().zip(gradient) {
+                    match factor {
+                        1 => own.sub_assign(gradient)?,
+                        factor => own.add_assign(&scaled(gradient, -factor))?,
+                    }
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// All stages of a step, without changing the masters.
+    pub fn run(&self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
+        let schedule = self.schedule;
+        if batch.size != schedule.batch {
+            let message = format!("a batch of {} samples for a plan of {}", batch.size, schedule.batch);
+            return Err(EngineError::Failed(message));
+        }
+        let empty = |_| Vec::new();
+        let mut state = RingState {
+            operands: schedule.operands.iter().map(empty).collect(),
+            products: schedule.products.iter().map(|_| Vec::new()).collect(),
+            looked_up: schedule.sites.iter().map(|_| Vec::new()).collect(),
+            saved: HashMap::new(),
+        };
+        for (index, stage) in schedule.stages.iter().enumerate() {
+            if watch.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            match stage {
+                Stage::Tables(sites) => self.look_up(index, sites, &mut state, watch)?,
+                Stage::Operands(operands) => self.operands(operands, &mut state, batch)?,
+                Stage::Products(products) => {
+                    for &product in products {
+                        state.products[product] = self.product(&schedule.products[product], &state)?;
+                    }
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    fn source<'s>(&'s self, source: Source, state: &'s RingState) -> &'s [SmallCiphertext] {
+        match source {
+            Source::Operand(i) => &state.operands[i],
+            Source::Product(i) => &state.products[i],
+            Source::Master(i) => &self.masters[i],
+        }
+    }
+
+    /// Adds up what a read takes from one layout, as ciphertexts, polynomial by polynomial.
+    pub fn gathered(&self, read: &Read, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let sources: Vec<_> =
+            read.sources.iter().map(|&(source, factor)| (self.source(source, state), factor)).collect();
+        let count = sources.iter().map(|(ciphertexts, _)| ciphertexts.len()).max().unwrap_or(0);
+        (0..count)
+            .map(|polynomial| {
+                let mut sum: Option<SmallCiphertext> = None;
+                for (ciphertexts, factor) in &sources {
+                    // What the batch shares is there once, as one group.
+                    let own = if ciphertexts.is_empty() {
+                        None
+                    } else {
+                        ciphertexts.get(polynomial % ciphertexts.len())
+                    };
+                    let own = own.ok_or_else(|| EngineError::Failed("a batch lacks a ciphertext".into()))?;
+                    add(&mut sum, scaled(own, *factor))?;
+                }
+                sum.ok_or_else(|| EngineError::Failed("a look-up reads nothing".into()))
+            })
+            .collect()
+    }
+
+    fn product(&self, step: &ProductStep, state: &RingState) -> Done<Vec<SmallCiphertext>> {
+        let sides = step.sides.map(|side| self.source(side, state));
+        let layouts = step.sides.map(|side| self.schedule.layout(side));
+        let small = self.keys.small();
+        let sum = |pairs: &Vec<Pair>| {
+            if pairs.is_empty() {
+                return Ok(self.keys.zero());
+            }
+            // The right one is shifted: it is the shared one where there is one.
+            let turned = pairs
+                .iter()
+                .map(|pair| {
+                    let own = sides[1].get(pair.right).ok_or_else(missing)?;
+                    Ok(if pair.shift == 0 { Cow::Borrowed(own) } else { Cow::Owned(own.shift(pair.shift)) })
+                })
+                .collect::<Done<Vec<_>>>()?;
+            let pairs = pairs
+                .iter()
+                .zip(&turned)
+                .map(|(pair, right)| Ok((sides[0].get(pair.left).ok_or_else(missing)?, &**right)))
+                .collect::<Done<Vec<_>>>()?;
+            Ok(small.product_sum(&pairs)?)
+        };
+        step.pairs(layouts, self.schedule.batch).par_iter().map(sum).collect()
+    }
+}
+
+fn missing() -> EngineError {
+    EngineError::Failed("a ciphertext is missing that a step reads".into())
+}
+
+fn scaled(ciphertext: &SmallCiphertext, factor: i64) -> SmallCiphertext {
+    let mut out = ciphertext.clone();
+    if factor != 1 {
+        out.mul_integer(factor);
+    }
+    out
+}
+
+fn add(sum: &mut Option<SmallCiphertext>, own: SmallCiphertext) -> Done<()> {
+    match sum {
+        Some(sum) => sum.add_assign(&own)?,
+        None => *sum = Some(own),
+    }
+    Ok(())
+}
