@@ -1,6 +1,7 @@
 //! The encrypted engine of a run in one process: a client that encrypts and decrypts, a server that trains.
 
-use crate::interp::{Batch, Engine, EngineError, Watch};
+use crate::interp::{Batch, Engine, EngineError, Traffic, Watch};
+use crate::plan::estimate::StageSeconds;
 use crate::plan::parameters::Parameters;
 use crate::plan::schedule::Schedule;
 
@@ -31,6 +32,8 @@ struct EncryptedEngine<'a, R: Roles> {
     server: R::Server<'a>,
     /// By index of the batch: encrypted once, used in every epoch.
     batches: Vec<R::Batch>,
+    /// Of the last step.
+    seconds: Option<StageSeconds>,
 }
 
 impl<'a, R: Roles> EncryptedEngine<'a, R> {
@@ -52,7 +55,7 @@ impl<'a, R: Roles> EncryptedEngine<'a, R> {
             observer.progress(Progress { done: index as u64 + 1, total });
         }
         let server = R::server(keys, schedule, initial)?;
-        Ok(Self { client, schedule, server, batches })
+        Ok(Self { client, schedule, server, batches, seconds: None })
     }
 }
 
@@ -66,7 +69,17 @@ impl<R: Roles> Engine for EncryptedEngine<'_, R> {
             .batches
             .get(batch.index)
             .ok_or_else(|| EngineError::Failed(format!("batch {} was not encrypted", batch.index)))?;
-        R::step(&mut self.server, encrypted, watch)
+        self.seconds = Some(R::step(&mut self.server, encrypted, watch)?);
+        Ok(())
+    }
+
+    fn stage_seconds(&self) -> Option<StageSeconds> {
+        self.seconds
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        let sent = R::sent_bytes(self.batches.first()?) as f64 / self.schedule.batch.max(1) as f64;
+        Some(Traffic { ciphertext_bytes_per_sample: sent, weight_bytes: R::weight_bytes(&self.server) })
     }
 
     fn parameters(&mut self) -> Result<Vec<Vec<f32>>, EngineError> {

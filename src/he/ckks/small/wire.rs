@@ -170,6 +170,11 @@ fn polynomial_bytes(ring: &SmallRing, width: Width) -> usize {
 }
 
 impl SmallCiphertext {
+    /// How many bytes [`SmallCiphertext::to_bytes`] writes.
+    pub fn wire_bytes(&self) -> usize {
+        HEADER + 2 * polynomial_bytes(&self.ring, self.width)
+    }
+
     /// The ciphertext as bytes: 64 KB, or 37 KB if it is narrow.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = header(&self.ring, kind_of(self.width)).to_vec();
