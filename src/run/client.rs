@@ -138,6 +138,14 @@ impl Roles for Client {
         Server::new(keys, schedule, initial)
     }
 
+    fn shelved(_: &EncryptedBatch) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn restored(_: &Server<'_>, _: &[u8]) -> Result<EncryptedBatch, EngineError> {
+        Err(EngineError::Failed("batches of this scheme stay in memory".into()))
+    }
+
     fn sent_bytes(batch: &EncryptedBatch) -> usize {
         batch.wire_bytes()
     }

@@ -101,6 +101,14 @@ impl Roles for RingClient {
         RingServer::new(keys, schedule, initial)
     }
 
+    fn shelved(batch: &RingBatch) -> Option<Vec<u8>> {
+        Some(batch.to_bytes())
+    }
+
+    fn restored(server: &RingServer<'_>, bytes: &[u8]) -> Result<RingBatch, EngineError> {
+        Ok(RingBatch::from_bytes(server.keys(), bytes)?)
+    }
+
     fn sent_bytes(batch: &RingBatch) -> usize {
         batch.wire_bytes()
     }

@@ -28,6 +28,12 @@ pub trait Roles: Sized {
         initial: Vec<Vec<f32>>,
     ) -> Result<Self::Server<'a>, EngineError>;
 
+    /// A batch as bytes, where batches can wait in a file; none where they cannot.
+    fn shelved(batch: &Self::Batch) -> Option<Vec<u8>>;
+
+    /// Reads what [`Roles::shelved`] gave.
+    fn restored(server: &Self::Server<'_>, bytes: &[u8]) -> Result<Self::Batch, EngineError>;
+
     /// Bytes of a batch as the client sends it.
     fn sent_bytes(batch: &Self::Batch) -> usize;
 

@@ -1,6 +1,7 @@
 //! The server's side of an encrypted run on the ring engine: products in the small ring, functions by bootstraps of the large
 //! one. No secret key exists here.
 
+mod batch;
 mod look_up;
 mod masks;
 mod operands;
@@ -11,7 +12,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::he::ckks::small::{SeededCiphertext, SmallCiphertext};
+use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{ServerKeys, Slots};
 use crate::plan::estimate::StageSeconds;
 use crate::plan::functions::RingFunction;
@@ -20,33 +21,8 @@ use crate::plan::schedule::{Pair, ProductStep, Read, RingPlan, Schedule, Source,
 use crate::plan::stages::{LastReads, last_reads};
 
 use super::{EngineError, Watch, encode};
+pub use batch::RingBatch;
 use masks::{Output, outputs};
-
-/// What the client sends for one batch.
-#[derive(Clone)]
-pub struct RingBatch {
-    pub size: usize,
-    /// By wire of the plan: rings that the server takes apart.
-    pub wires: Vec<Vec<SeededCiphertext>>,
-    /// By operand: the ciphertexts of a part that the client encrypts in the operand's layout.
-    pub fresh: Vec<Vec<SeededCiphertext>>,
-}
-
-impl RingBatch {
-    fn all(&self) -> impl Iterator<Item = &SeededCiphertext> {
-        self.wires.iter().chain(&self.fresh).flatten()
-    }
-
-    /// Bytes in memory.
-    pub fn bytes(&self) -> usize {
-        self.all().map(SeededCiphertext::bytes).sum()
-    }
-
-    /// Bytes as sent.
-    pub fn wire_bytes(&self) -> usize {
-        self.all().map(SeededCiphertext::wire_bytes).sum()
-    }
-}
 
 /// Trains on ciphertexts.
 pub struct RingServer<'a> {
@@ -121,6 +97,10 @@ impl<'a> RingServer<'a> {
             .collect();
         let ends = last_reads(schedule);
         Ok(Self { keys, schedule, plan, initial, masters, functions, outputs, public, ends })
+    }
+
+    pub fn keys(&self) -> &ServerKeys {
+        &self.keys
     }
 
     pub fn initial(&self) -> &[Vec<f32>] {

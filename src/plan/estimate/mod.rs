@@ -349,9 +349,18 @@ fn client_bytes(schedule: &Schedule) -> ClientBytes {
 
 /// Peak memory of a run: keys, the encrypted data, and what one step holds.
 pub fn memory_bytes(schedule: &Schedule, extent: Extent) -> usize {
+    let batches = extent.samples.div_ceil(schedule.batch.max(1)).max(1);
+    memory_of(schedule, batches)
+}
+
+/// The same where encrypted batches wait in a file; none where they cannot.
+pub fn spilled_memory_bytes(schedule: &Schedule) -> Option<usize> {
+    schedule.parameters.is_ckks().then(|| memory_of(schedule, 2))
+}
+
+fn memory_of(schedule: &Schedule, batches: usize) -> usize {
     const PROCESS: f64 = 60e6;
-    let batches = extent.samples.div_ceil(schedule.batch.max(1)).max(1) as f64;
-    let data = client_bytes(schedule).memory * batches;
+    let data = client_bytes(schedule).memory * batches as f64;
     let work = match schedule.parameters {
         Parameters::Tfhe(profile) => tfhe::working_bytes(schedule, profile),
         Parameters::Ckks(profile) => ring::working_bytes(schedule, profile),

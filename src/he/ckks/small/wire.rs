@@ -212,7 +212,12 @@ fn kind_of(width: Width) -> Kind {
 impl SeededCiphertext {
     /// How many bytes [`SeededCiphertext::to_bytes`] writes.
     pub fn wire_bytes(&self) -> usize {
-        HEADER + SEED + polynomial_bytes(&self.ring, Width::Full)
+        Self::bytes_on_wire(&self.ring)
+    }
+
+    /// The same, of any fresh ciphertext of a ring.
+    pub fn bytes_on_wire(ring: &SmallRing) -> usize {
+        HEADER + SEED + polynomial_bytes(ring, Width::Full)
     }
 
     /// The ciphertext as bytes: at most 32 KB.
