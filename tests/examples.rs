@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use hesn::data::{Dataset, Loader};
-use hesn::diagnostics::Sources;
+use hesn::diagnostics::{Diagnostic, Sources};
 use hesn::plan::compile::{Evaluation, Settings, Training};
 use hesn::run::events::{ResultRecord, Unobserved};
 use hesn::run::options::{EngineKind, RunOptions};
 use hesn::run::train::{Outcome, train};
-use hesn::typeck::{NoData, Task, TrainTask, check};
+use hesn::typeck::{DataCatalog, DataSpec, NoData, Schema, Task, TrainTask, check};
 
 fn load(program: &str) -> (TrainTask, std::sync::Arc<Dataset>) {
     let path = Path::new("examples").join(program);
@@ -37,6 +37,93 @@ fn run(program: &str, options: RunOptions) -> Outcome {
     let outcome = train(&training, task.batch.value, &data, &options, &Unobserved).unwrap();
     println!("{:?}", outcome.done);
     outcome
+}
+
+/// Test accuracy of an example on the clear engine.
+fn clear(program: &str, steps: usize, seed: u64) -> f64 {
+    let (task, data) = load(program);
+    let training = Training::compile(&task, data.train.len, Settings::default()).unwrap();
+    let options = RunOptions {
+        engine: EngineKind::Clear,
+        seed,
+        steps: Some(steps),
+        epochs: None,
+        ..RunOptions::default()
+    };
+    let done = train(&training, task.batch.value, &data, &options, &Unobserved).unwrap().done;
+    assert_eq!(done.steps, steps);
+    done.scores.test_accuracy.unwrap()
+}
+
+/// Knows what CIFAR-10 is, since it does not come with hesn.
+struct Fetched(Loader);
+
+impl DataCatalog for Fetched {
+    fn schema(&self, spec: &DataSpec) -> Option<Result<Schema, Vec<Diagnostic>>> {
+        match spec.path.value.as_str() {
+            "data/cifar10" => Some(Ok(Schema {
+                columns: Vec::new(),
+                features: vec![3, 32, 32],
+                classes: Some(10),
+                train: 50_000,
+                test: 10_000,
+                range: spec.scale.value.range(),
+            })),
+            _ => self.0.schema(spec),
+        }
+    }
+}
+
+#[test]
+fn every_example_is_accepted() {
+    let mut programs = 0;
+    for entry in std::fs::read_dir("examples").unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "hes") {
+            continue;
+        }
+        let mut sources = Sources::default();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let file = sources.add(&name, std::fs::read_to_string(&path).unwrap());
+        let checked = check(&mut sources, file, &Fetched(Loader::beside(&path)));
+        assert!(!checked.has_errors(), "{name}: {:?}", checked.diagnostics);
+        assert!(!checked.program.unwrap().tasks.is_empty(), "{name} has something to run");
+        let readme = std::fs::read_to_string("README.md").unwrap();
+        assert!(readme.contains(&format!("(examples/{name})")), "{name} stands in the README's list");
+        programs += 1;
+    }
+    assert!(programs >= 7);
+}
+
+#[test]
+fn a_data_set_that_is_not_there_names_the_script_that_fetches_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    for file in ["cifar10.hes", "data/fetch.sh"] {
+        std::fs::copy(Path::new("examples").join(file), folder.path().join(file)).unwrap();
+    }
+    let mut sources = Sources::default();
+    let path = folder.path().join("cifar10.hes");
+    let file = sources.add("cifar10.hes", std::fs::read_to_string(&path).unwrap());
+    let checked = check(&mut sources, file, &Loader::beside(&path));
+    let error = checked.diagnostics.iter().find(|diagnostic| diagnostic.code == "E0601").unwrap();
+    assert!(error.help.as_ref().unwrap().ends_with("fetch.sh cifar10` puts it there"), "{error:?}");
+}
+
+#[test]
+fn the_mnist_examples_learn_from_the_images_that_come_with_hesn() {
+    let cnn = clear("cnn.hes", 100, 0);
+    assert!(cnn >= 0.88, "{cnn}");
+    let mlp = clear("mlp.hes", 100, 0);
+    assert!(mlp >= 0.84, "{mlp}");
+    let lenet5 = clear("lenet5.hes", 15, 0);
+    assert!(lenet5 >= 0.4, "{lenet5}");
+}
+
+#[test]
+fn digits_cnn_learns_within_few_steps() {
+    let accuracies = [0, 1, 2].map(|seed| clear("digits_cnn.hes", 44, seed));
+    assert!(accuracies.iter().all(|&accuracy| accuracy >= 0.92), "{accuracies:?}");
 }
 
 #[test]
