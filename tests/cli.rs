@@ -321,7 +321,9 @@ fn a_small_program_trains_encrypted_from_the_command_line() {
     assert_eq!(step["event"], "step");
     let (parts, whole) = (seconds(&step["stage_seconds"]), step["seconds"].as_f64().unwrap());
     assert!((parts / whole - 1.0).abs() < 1e-3, "{parts} of {whole}");
-    assert!(done["ciphertext_bytes_per_sample"].as_f64() > Some(0.0) && done["weight_bytes"].as_u64() > Some(0));
+    assert!(
+        done["ciphertext_bytes_per_sample"].as_f64() > Some(0.0) && done["weight_bytes"].as_u64() > Some(0)
+    );
     let (encrypted, clear) =
         (done["test_accuracy"].as_f64().unwrap(), done["clear_accuracy"].as_f64().unwrap());
     assert!((encrypted - clear).abs() < 0.26, "{encrypted} against {clear}: one test sample at most");

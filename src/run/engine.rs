@@ -21,7 +21,9 @@ pub fn encrypted<'a>(
     observer: &dyn Observer,
 ) -> Result<Box<dyn Engine + 'a>, RunError> {
     Ok(match schedule.parameters {
-        Parameters::Tfhe(_) => Box::new(EncryptedEngine::<Client>::new(schedule, initial, draws, spill, observer)?),
+        Parameters::Tfhe(_) => {
+            Box::new(EncryptedEngine::<Client>::new(schedule, initial, draws, spill, observer)?)
+        }
         Parameters::Ckks(_) => {
             Box::new(EncryptedEngine::<RingClient>::new(schedule, initial, draws, spill, observer)?)
         }

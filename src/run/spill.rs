@@ -47,8 +47,7 @@ impl Shelf {
     /// # Errors
     /// The file cannot be written.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), EngineError> {
-        let written =
-            self.file.seek(SeekFrom::Start(self.end)).and_then(|_| self.file.write_all(bytes));
+        let written = self.file.seek(SeekFrom::Start(self.end)).and_then(|_| self.file.write_all(bytes));
         written.map_err(|error| failed("writing to", &self.path, &error))?;
         self.records.push((self.end, bytes.len()));
         self.end += bytes.len() as u64;
