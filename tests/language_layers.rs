@@ -160,6 +160,34 @@ fn activations_can_be_imported_and_piped() {
     }
 }
 
+/// A dropout is the identity until the graph is masked; each epoch has its own zeros, as many as the rate says.
+#[test]
+fn dropout_zeroes_a_share_that_changes_with_the_epoch() {
+    let task = checked("model M(x: [40]) -> [40] { x |> relu |> dropout(rate: 0.25) }\n").unwrap();
+    let x: Vec<f32> = numbers(40, 7).iter().map(|v| v.abs() + 0.5).collect();
+    let argument = task.arguments[0].node;
+    assert_eq!(values(&task.graph, task.result, &[], (argument, &x)), x);
+    let epochs: Vec<Vec<f32>> = (0..3)
+        .map(|epoch| {
+            let (graph, moved) = task.graph.masked(Some(epoch), &[argument, task.result]).unwrap();
+            values(&graph, moved[1], &[], (moved[0], &x))
+        })
+        .collect();
+    for found in &epochs {
+        assert_eq!(found.iter().filter(|v| **v == 0.0).count(), 10);
+        for (found, x) in found.iter().zip(&x).filter(|(found, _)| **found != 0.0) {
+            assert_eq!(found, x);
+        }
+    }
+    assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2]);
+    let (graph, moved) = task.graph.masked(None, &[argument, task.result]).unwrap();
+    let expected: Vec<f32> = x.iter().map(|v| 0.75 * v).collect();
+    assert_close(&values(&graph, moved[1], &[], (moved[0], &x)), &expected);
+    let shown =
+        checked("model M(x: [4]) -> [4] { x |> dropout(rate: 1) }\n").map(|task| task.name).unwrap_err();
+    assert!(shown.contains("E0221"), "{shown}");
+}
+
 /// A table without `grad` has the derivative of its expression.
 #[test]
 fn tables_of_the_user_differentiate_by_themselves() {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hesn::diagnostics::{Sources, render};
 use hesn::graph::{Graph, NodeId};
-use hesn::interp::clear::{ClearEngine, predict};
+use hesn::interp::clear::{ClearEngine, evaluate, predict};
 use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Engine, Unwatched};
 use hesn::plan::compile::{Settings, Training};
@@ -151,6 +151,117 @@ model M(x: [64]) -> [10] {
 }";
     let right = accuracy(model, "squared_error(weight: 2)", "1/16", 10);
     assert!(right > 0.88, "{right}");
+}
+
+/// What a model with masks learns, and how many look-ups its step has beside those of the same model without.
+#[test]
+fn a_network_with_dropout_learns_digits_with_fewer_look_ups() {
+    let model = |rate: &str| {
+        format!("model M(x: [64]) -> [10] {{ x |> dense(48) |> relu |> dropout(rate: {rate}) |> dense(10) }}")
+    };
+    let (task, whole) = (
+        program(&model("0.25"), "cross_entropy", "1/4", 16),
+        program(&model("0"), "cross_entropy", "1/4", 16),
+    );
+    let digits = Digits::load();
+    let training = Training::compile(&task, digits.train.1.len(), Settings::default()).unwrap();
+    let mut engine = ClearEngine::new(
+        training.step.clone(),
+        training.gradients.clone(),
+        training.rate,
+        training.architecture.initial(&training.forward, 1),
+    )
+    .with_masks(training.masked.clone());
+    for epoch in 0..training.epochs {
+        engine.begin_epoch(epoch).unwrap();
+        learn(&mut engine, &digits, 1);
+    }
+    let right = recognised(&training.forward, training.logits, &engine.parameters().unwrap(), &digits);
+    assert!(right > 0.9, "{right}");
+    // One epoch runs encrypted; its masked units are looked up neither forward nor backward.
+    let once = |task: &TrainTask| {
+        let mut task = task.clone();
+        task.epochs.value = 1;
+        let training = Training::compile(&task, digits.train.1.len(), Settings::default()).unwrap();
+        training.schedule.unwrap().luts()
+    };
+    let (masked, whole) = (once(&task), once(&whole));
+    assert!(masked + 12 * 40 <= whole, "{masked} look-ups with a mask, {whole} without");
+    assert!(training.schedule.is_err_and(|why| why[0].code == "E0504"));
+}
+
+/// A regression: the mean squared error of a small net on a function of two variables.
+#[test]
+fn a_regression_learns_a_function() {
+    let task = task(
+        "data d = csv(\"d.csv\") { target: y, scale: none, split: 0.8 }\n\
+         model M(x: [2]) -> [1] { x |> dense(24) |> tanh |> dense(1) }\n\
+         train M on d { loss: mean_squared_error(decay: 1/1024), sgd: rate 1/4, batch: 32, epochs: 1 }",
+    );
+    let at =
+        |i: usize| ((i as f32 * 0.618_034).fract() * 2.0 - 1.0, (i as f32 * 0.754_878).fract() * 2.0 - 1.0);
+    let truth = |(a, b): (f32, f32)| (2.0 * a).sin() * 0.5 + a * b;
+    let features: Vec<f32> = (0..512).flat_map(|i| [at(i).0, at(i).1]).collect();
+    let labels: Vec<f32> = (0..512).map(|i| truth(at(i))).collect();
+    let params = Architecture::of(&task.graph, task.logits).initial(&task.graph, 3);
+    let mut engine = ClearEngine::for_loss(&task.graph, task.loss, task.rate.value, params).unwrap();
+    for _ in 0..300 {
+        for (index, (features, labels)) in features.chunks(64).zip(labels.chunks(32)).enumerate() {
+            let batch = Batch { index, size: 32, features, labels, arguments: None };
+            engine.step(&batch, &Unwatched).unwrap();
+        }
+    }
+    let new: Vec<(f32, f32)> = (1000..1100).map(at).collect();
+    let features: Vec<f32> = new.iter().flat_map(|&(a, b)| [a, b]).collect();
+    let batch = Batch { index: 0, size: new.len(), features: &features, labels: &[], arguments: None };
+    let params = engine.parameters().unwrap();
+    let found = predict(&task.graph, &[task.logits], &params, &batch).unwrap().remove(0);
+    let square: f32 = found.iter().zip(&new).map(|(z, &x)| (z - truth(x)).powi(2)).sum();
+    let rmse = (square / new.len() as f32).sqrt();
+    assert!(rmse < 0.1, "the root mean square error is {rmse}");
+}
+
+/// `decay` of every loss pulls a logit back to where the loss is least without labels.
+#[test]
+fn every_loss_differentiates_to_prediction_less_label_plus_decay() {
+    type Predict = fn(&[f32]) -> Vec<f32>;
+    let softmax: Predict = |z| {
+        let most = z.iter().copied().fold(f32::MIN, f32::max);
+        let sum: f32 = z.iter().map(|v| (v - most).exp()).sum();
+        z.iter().map(|v| (v - most).exp() / sum).collect()
+    };
+    let sigmoid: Predict = |z| z.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect();
+    let cases: [(&str, usize, Predict); 4] = [
+        ("cross_entropy", 3, softmax),
+        ("one_vs_all", 3, sigmoid),
+        ("binary_cross_entropy", 1, sigmoid),
+        ("mean_squared_error", 1, |z| z.to_vec()),
+    ];
+    for (loss, outputs, predict) in cases {
+        let outcome = if loss == "mean_squared_error" { "target" } else { "label" };
+        let classes = if outputs == 1 { "" } else { ", classes: 3" };
+        // The bias is the logit: the features are zero.
+        let task = task(&format!(
+            "data d = csv(\"d.csv\") {{ {outcome}: y, scale: none, split: 0.8{classes} }}\n\
+             model M(x: [1]) -> [{outputs}] {{ x |> dense({outputs}) }}\n\
+             train M on d {{ loss: {loss}(decay: 1/8), sgd: rate 1, batch: all, epochs: 1 }}"
+        ));
+        let mut graph = task.graph.clone();
+        let gradient = graph.differentiate(task.loss).unwrap().gradients[1].1;
+        for logits in [[0.5f32, -1.25, 2.0], [-3.0, -3.5, 1.0]] {
+            let (z, y) = (&logits[..outputs], &[0.0, 1.0, 0.0][..outputs]);
+            let batch = Batch { index: 0, size: 1, features: &[0.0], labels: y, arguments: None };
+            let found = evaluate(&graph, &[gradient], &[vec![0.0; outputs], z.to_vec()], &batch).unwrap();
+            for (k, p) in predict(z).into_iter().enumerate() {
+                let expected = p - y[k] + z[k] / 8.0;
+                assert!(
+                    (found[0][k] - expected).abs() < 1e-4,
+                    "{loss}: {:?}, not {expected} at {k}",
+                    found[0]
+                );
+            }
+        }
+    }
 }
 
 #[test]

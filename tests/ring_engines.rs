@@ -131,3 +131,14 @@ fn what_a_mask_hides_is_as_noisy_as_predicted() {
         );
     }
 }
+
+#[test]
+fn convolutions_compute_what_simulate_predicts() {
+    let relu = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
+    let (g, l) = cnn(&lut("relu", relu, ScalarExpr::call(Function::Step, ScalarExpr::Z)));
+    let schedule = schedule_on(PARAMETERS, &g, l, 3, 0.5);
+    let sample = samples(3, 36, 2);
+    let batch =
+        Batch { index: 0, size: 3, features: &sample.features, labels: &sample.labels, arguments: None };
+    encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
+}

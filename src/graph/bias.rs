@@ -12,6 +12,7 @@ impl Graph {
             dag: Default::default(),
             params: Vec::new(),
             loops: Vec::new(),
+            masks: Vec::new(),
             level_variables: self.level_variables,
         };
         let joins: Vec<Option<Join>> = self.ids().map(|id| self.join_at(id)).collect();

@@ -81,6 +81,7 @@ impl Graph {
             dag: Default::default(),
             params: self.params.clone(),
             loops: Vec::new(),
+            masks: Vec::new(),
             level_variables: self.level_variables,
         };
         let mut fusion =
@@ -107,7 +108,8 @@ impl Graph {
         let mut roots = outputs.to_vec();
         roots.extend(self.loops.iter().flat_map(|state| [state.before, state.after]));
         let needed = self.reachable(&roots);
-        let mut new = Graph { dag: Default::default(), loops: Vec::new(), ..self.clone() };
+        let mut new =
+            Graph { params: self.params.clone(), level_variables: self.level_variables, ..Graph::default() };
         let mut moved = vec![None; self.len()];
         for id in self.ids().filter(|id| needed[id.index()]) {
             let node = self.node(id);

@@ -4,11 +4,14 @@
 //! sample (`per_sample`) or is shared by the batch; [`Op::BatchSum`] leads from the first kind to the second.
 //! Knows no syntax, no scheme and no engine.
 
+#[cfg(test)]
+mod backward_tests;
 mod bias;
 mod build;
 mod constants;
 mod derivative;
 mod fuse;
+mod mask;
 mod scalar;
 mod split;
 #[cfg(test)]
@@ -281,12 +284,22 @@ pub struct LoopState {
     pub span: Span,
 }
 
+/// A value of which a share is zero while training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mask {
+    pub node: NodeId,
+    /// The share of the elements that are kept, above 0 and below 1.
+    pub keep: f64,
+}
+
 /// Operations and their operands. An edge leads from an operand to its user and carries the operand's position.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     dag: DiGraph<Node, u32, u32>,
     params: Vec<ParamInfo>,
     pub loops: Vec<LoopState>,
+    /// What is masked while training. Of the graph that elaboration makes only: masks are applied before anything else.
+    pub masks: Vec<Mask>,
     /// Level variables handed out so far.
     pub level_variables: u32,
 }

@@ -1,6 +1,6 @@
 //! The part of a model that needs no secret weights is cut off: the client computes it before it encrypts.
 
-use super::{Graph, LoopState, NodeId, Op, Scheme, ShapeError, elements};
+use super::{Graph, LoopState, Mask, NodeId, Op, Scheme, ShapeError, elements};
 
 /// A graph in two: `prefix` from the features to a vector or tensor, `rest` from there on.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ impl Graph {
             let operands = self.operands(id);
             public[id.index()] = match &self.node(id).op {
                 Op::Input => true,
+                // Masks change from epoch to epoch; the prefix is computed once.
+                _ if self.masks.iter().any(|mask| mask.node == id) => false,
                 Op::Label | Op::Param(_) | Op::Argument(_) | Op::Const(_) | Op::BatchSum => false,
                 // Whoever writes a scheme wants the value there.
                 Op::Ascribe(written) if written.scheme.is_some_and(|scheme| scheme != Scheme::Clear) => false,
@@ -79,6 +81,8 @@ impl Graph {
                 Some(LoopState { before: at(state.before)?, after: at(state.after)?, ..state.clone() })
             })
             .collect();
+        let masks = self.masks.iter().filter_map(|mask| Some(Mask { node: at(mask.node)?, ..mask.clone() }));
+        rest.masks = masks.collect();
         let outputs = outputs.iter().filter_map(|&id| at(id)).collect();
         Ok(Some(Split { prefix, prefix_input, prefix_output, rest, rest_input, outputs }))
     }

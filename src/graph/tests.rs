@@ -12,15 +12,17 @@ const STEP: f32 = 1e-2;
 
 /// A graph under construction, with the values of its parameters.
 #[derive(Clone, Default)]
-struct Model {
-    graph: Graph,
-    params: Vec<Vec<f32>>,
-    inputs: usize,
-    labels: usize,
+pub(super) struct Model {
+    pub graph: Graph,
+    pub params: Vec<Vec<f32>>,
+    pub inputs: usize,
+    pub labels: usize,
+    /// Samples, if not [`BATCH`].
+    pub batch: Option<usize>,
 }
 
 /// Numbers in (−1, 1) that look random and stay away from zero.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
+pub(super) fn numbers(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12_345);
     (0..count)
         .map(|_| {
@@ -31,12 +33,12 @@ fn numbers(count: usize, seed: u32) -> Vec<f32> {
         .collect()
 }
 
-fn origin() -> Origin {
+pub(super) fn origin() -> Origin {
     Origin::default()
 }
 
 impl Model {
-    fn input(&mut self, shape: &[usize]) -> NodeId {
+    pub fn input(&mut self, shape: &[usize]) -> NodeId {
         self.inputs = elements(shape);
         self.graph.input(shape, &origin()).unwrap()
     }
@@ -46,7 +48,7 @@ impl Model {
         self.graph.label(shape, &origin()).unwrap()
     }
 
-    fn param(&mut self, shape: &[usize]) -> NodeId {
+    pub fn param(&mut self, shape: &[usize]) -> NodeId {
         let seed = self.params.len() as u32 + 77;
         self.params.push(numbers(elements(shape), seed).iter().map(|v| 0.7 * v).collect());
         let info = ParamInfo {
@@ -61,8 +63,9 @@ impl Model {
     }
 
     fn values(&self, graph: &Graph, outputs: &[NodeId], params: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let (features, labels) = (numbers(BATCH * self.inputs, 1), numbers(BATCH * self.labels, 2));
-        let batch = Batch { index: 0, size: BATCH, features: &features, labels: &labels, arguments: None };
+        let size = self.batch.unwrap_or(BATCH);
+        let (features, labels) = (numbers(size * self.inputs, 1), numbers(size * self.labels, 2));
+        let batch = Batch { index: 0, size, features: &features, labels: &labels, arguments: None };
         evaluate(graph, outputs, params, &batch).unwrap()
     }
 
@@ -71,7 +74,7 @@ impl Model {
     }
 
     /// The sum of a smooth function of every element, so that the gradients at `node` differ.
-    fn finish(&mut self, node: NodeId) -> NodeId {
+    pub fn finish(&mut self, node: NodeId) -> NodeId {
         let weights = numbers(self.graph.node(node).elements(), 5).iter().map(|&v| f64::from(v)).collect();
         let shape = self.graph.node(node).shape.clone();
         let weights = self.graph.constant_tensor(weights, &shape, &origin()).unwrap();
@@ -82,7 +85,7 @@ impl Model {
     }
 
     /// Compares the derivative of `loss` with finite differences; returns how many components could be compared.
-    fn check(&self, loss: NodeId) -> usize {
+    pub fn check(&self, loss: NodeId) -> usize {
         let mut graph = self.graph.clone();
         let derivative = graph.differentiate(loss).unwrap();
         let (ids, nodes): (Vec<ParamId>, Vec<NodeId>) = derivative.gradients.into_iter().unzip();
@@ -120,16 +123,16 @@ impl Model {
     }
 }
 
-fn lut(name: &str, expr: ScalarExpr) -> ScalarFn {
+pub(super) fn lut(name: &str, expr: ScalarExpr) -> ScalarFn {
     ScalarFn { name: name.into(), expr, grad: None }
 }
 
-fn sigmoid() -> ScalarFn {
+pub(super) fn sigmoid() -> ScalarFn {
     let one = || ScalarExpr::Const(1.0);
     lut("sigmoid", one().div(one().add(ScalarExpr::call(Function::Exp, ScalarExpr::Z.neg()))))
 }
 
-fn tanh() -> ScalarFn {
+pub(super) fn tanh() -> ScalarFn {
     lut("tanh", ScalarExpr::call(Function::Tanh, ScalarExpr::Z))
 }
 

@@ -13,7 +13,8 @@ use super::numeric::table::Compiled;
 use super::numeric::{PIECE, for_each_row};
 use super::{Batch, Engine, EngineError, Watch};
 use crate::graph::{Constant, Graph, NONE, NodeId, Op, ParamId, ShapeError, show_shape};
-use crate::typeck::Optimizer;
+use crate::plan::prepare::prepare_epoch;
+use crate::typeck::{Optimizer, TrainTask};
 
 /// The axis of the samples among the labels of a contraction: no letter.
 const SAMPLE: u8 = 0;
@@ -31,13 +32,15 @@ pub struct ClearEngine {
     params: Vec<Vec<f32>>,
     /// Of the gradients, in their order; empty without momentum.
     velocities: Vec<Vec<f32>>,
+    /// The task, where its masks make each epoch's step another.
+    masked: Option<Box<TrainTask>>,
 }
 
 impl ClearEngine {
     /// Trains with the gradients of a loss, which stand in `graph` as sums over the batch.
     pub fn new(graph: Graph, gradients: Vec<(ParamId, NodeId)>, rate: f64, params: Vec<Vec<f32>>) -> Self {
         let (optimizer, velocities) = (Optimizer::default(), Vec::new());
-        Self { graph, gradients, rate, multiple: 1, optimizer, params, velocities }
+        Self { graph, gradients, rate, multiple: 1, optimizer, params, velocities, masked: None }
     }
 
     /// With rates that change, momentum and weight decay. Clipping is part of the gradients.
@@ -46,6 +49,11 @@ impl ClearEngine {
         let zeros = |&(param, _): &(ParamId, NodeId)| vec![0.0; self.params[param.index()].len()];
         let velocities = if has_momentum { self.gradients.iter().map(zeros).collect() } else { Vec::new() };
         Self { multiple: optimizer.multiple(0), optimizer, velocities, ..self }
+    }
+
+    /// Takes each epoch's gradients from the masks of this task.
+    pub fn with_masks(self, task: Option<Box<TrainTask>>) -> Self {
+        Self { masked: task, ..self }
     }
 
     /// Trains on `loss`, a node of one element: differentiates it and fuses the tables of its gradients.
@@ -70,6 +78,11 @@ impl Engine for ClearEngine {
 
     fn begin_epoch(&mut self, epoch: usize) -> Result<(), EngineError> {
         self.multiple = self.optimizer.multiple(epoch);
+        let Some(task) = &self.masked else { return Ok(()) };
+        let step = prepare_epoch(task, epoch).map_err(|error| EngineError::Failed(error.to_string()))?;
+        if let Some((graph, gradients)) = step {
+            (self.graph, self.gradients) = (graph, gradients);
+        }
         Ok(())
     }
 

@@ -14,9 +14,7 @@ pub mod simulate;
 
 use std::collections::HashMap;
 
-use crate::graph::{ConvGeometry, NONE, NodeId};
-use crate::plan::lower::{Contraction, ConvPart, ProductKind};
-use crate::plan::schedule::ProductStep;
+use crate::graph::{NONE, NodeId};
 
 /// The samples of one step, row by row.
 #[derive(Clone, Copy, Debug)]
@@ -35,15 +33,29 @@ pub struct Batch<'a> {
 impl Batch<'_> {
     /// Element of a value that the client encrypts.
     pub fn fresh(&self, node: NodeId, sample: usize, index: usize) -> f64 {
-        if let Some(values) = self.arguments.and_then(|arguments| arguments.get(&node)) {
-            return f64::from(values[index]);
+        f64::from(self.fresh_values(node, sample)[index])
+    }
+
+    /// What the client encrypts of a value for a sample.
+    fn fresh_values(&self, node: NodeId, sample: usize) -> &[f32] {
+        match self.arguments.and_then(|arguments| arguments.get(&node)) {
+            Some(values) => values,
+            None => row(self.features, self.size, sample),
         }
-        f64::from(self.features[sample * (self.features.len() / self.size) + index])
+    }
+
+    fn label_values(&self, sample: usize) -> &[f32] {
+        row(self.labels, self.size, sample)
     }
 
     pub fn label(&self, sample: usize, index: usize) -> f32 {
-        self.labels[sample * (self.labels.len() / self.size) + index]
+        self.label_values(sample)[index]
     }
+}
+
+fn row(values: &[f32], rows: usize, row: usize) -> &[f32] {
+    let width = values.len() / rows;
+    &values[row * width..][..width]
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,96 +123,5 @@ fn mapped(map: &[u32], element: usize) -> Option<usize> {
     match map[element] {
         NONE => None,
         index => Some(index as usize),
-    }
-}
-
-/// The sums of products that a product step stands for, over plain numbers.
-///
-/// `sides` hold `[batch, elements]` where the side depends on the sample, else `[elements]`.
-fn contract<T: Copy + Default>(
-    step: &ProductStep,
-    sides: [&[T]; 2],
-    batch: usize,
-    mul: impl Fn(T, T) -> T,
-    add: impl Fn(T, T) -> T,
-) -> Vec<T> {
-    let sampled = step.side_per_sample[0] || step.side_per_sample[1];
-    let samples = if sampled { batch } else { 1 };
-    let rows = if step.per_sample() { batch } else { 1 };
-    let counts = [0, 1].map(|k| sides[k].len() / if step.side_per_sample[k] { batch.max(1) } else { 1 });
-    let mut out = vec![T::default(); rows * step.elements];
-    for sample in 0..samples {
-        let base = [0, 1].map(|k| if step.side_per_sample[k] { sample * counts[k] } else { 0 });
-        let out_base = if step.per_sample() { sample * step.elements } else { 0 };
-        let meet = |left: usize, right: usize, result: usize| {
-            let at = out_base + result;
-            out[at] = add(out[at], mul(sides[0][base[0] + left], sides[1][base[1] + right]));
-        };
-        match &step.kind {
-            ProductKind::Contract(own) => contracted(own, meet),
-            ProductKind::Conv { part, geometry, .. } => convolved(*part, geometry, meet),
-        }
-    }
-    out
-}
-
-/// Calls `meet` with the elements of left, right and result for each product of a contraction.
-fn contracted(own: &Contraction, mut meet: impl FnMut(usize, usize, usize)) {
-    let stride = |labels: &[u8], label: u8| {
-        labels
-            .iter()
-            .position(|&l| l == label)
-            .map_or(0, |i| labels[i + 1..].iter().map(|&l| own.size(l)).product())
-    };
-    let mut loops: Vec<u8> = own.labels[2].clone();
-    for label in own.labels.iter().flatten() {
-        if !loops.contains(label) {
-            loops.push(*label);
-        }
-    }
-    let sizes: Vec<usize> = loops.iter().map(|&l| own.size(l)).collect();
-    let strides: [Vec<usize>; 3] =
-        [0, 1, 2].map(|k| loops.iter().map(|&l| stride(&own.labels[k], l)).collect());
-    let mut index = vec![0usize; loops.len()];
-    let mut at = [0; 3];
-    for _ in 0..sizes.iter().product() {
-        meet(at[0], at[1], at[2]);
-        for axis in (0..loops.len()).rev() {
-            index[axis] += 1;
-            (0..3).for_each(|k| at[k] += strides[k][axis]);
-            if index[axis] < sizes[axis] {
-                break;
-            }
-            index[axis] = 0;
-            (0..3).for_each(|k| at[k] -= strides[k][axis] * sizes[axis]);
-        }
-    }
-}
-
-/// Calls `meet` with the elements of left, right and result for each product of a convolution or of one of its gradients.
-fn convolved(part: ConvPart, geometry: &ConvGeometry, mut meet: impl FnMut(usize, usize, usize)) {
-    let [channels, height, width] = geometry.image;
-    let [outputs, _, rows, columns] = geometry.kernel;
-    let [out_height, out_width] = geometry.output();
-    for o in 0..outputs {
-        for c in 0..channels {
-            for (u, v) in (0..rows).flat_map(|u| (0..columns).map(move |v| (u, v))) {
-                let kernel = ((o * channels + c) * rows + u) * columns + v;
-                for (y, x) in (0..out_height).flat_map(|y| (0..out_width).map(move |x| (y, x))) {
-                    let row = (y * geometry.stride + u).wrapping_sub(geometry.pad[0]);
-                    let column = (x * geometry.stride + v).wrapping_sub(geometry.pad[2]);
-                    if row >= height || column >= width {
-                        continue;
-                    }
-                    let image = (c * height + row) * width + column;
-                    let result = (o * out_height + y) * out_width + x;
-                    match part {
-                        ConvPart::Result => meet(image, kernel, result),
-                        ConvPart::Image => meet(result, kernel, image),
-                        ConvPart::Kernel => meet(image, result, kernel),
-                    }
-                }
-            }
-        }
     }
 }

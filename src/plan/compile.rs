@@ -43,6 +43,8 @@ pub struct Training {
     /// The least rate; `optimizer` has the multiples of it.
     pub rate: f64,
     pub optimizer: Optimizer,
+    /// The task, where its masks make each epoch's step another.
+    pub masked: Option<Box<TrainTask>>,
     /// Samples of a step.
     pub batch: usize,
     pub epochs: usize,
@@ -109,6 +111,7 @@ impl Training {
             step,
             rate,
             optimizer: task.optimizer.clone(),
+            masked: (!task.graph.masks.is_empty()).then(|| Box::new(task.clone())),
             batch,
             epochs: task.epochs.value,
             schedule: unencrypted(task).map_or(candidate.schedule, Err).map_err(|d| vec![d]),
@@ -125,6 +128,8 @@ fn unencrypted(task: &TrainTask) -> Option<Diagnostic> {
         "`momentum`"
     } else if *weight_decay > 0.0 {
         "`weight_decay`"
+    } else if !task.graph.masks.is_empty() && task.epochs.value > 1 {
+        "a mask that changes from epoch to epoch"
     } else if !task.optimizer.is_constant() {
         "a rate that changes"
     } else {

@@ -17,7 +17,7 @@ pub mod lower;
 mod nominal;
 pub mod parameters;
 mod place;
-mod prepare;
+pub mod prepare;
 mod prune;
 pub mod route;
 pub mod schedule;

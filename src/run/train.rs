@@ -99,6 +99,10 @@ pub fn train(
         let (epoch, within) = (steps / length.steps_per_epoch, steps % length.steps_per_epoch);
         if within == 0 {
             order = batches.epoch(epoch);
+            if epoch > 0 && training.masked.is_some() && options.engine != EngineKind::Clear {
+                let why = "its masks change from epoch to epoch, which runs with `--engine clear` only";
+                return Err(EngineError::Failed(why.into()).into());
+            }
             engine.begin_epoch(epoch)?;
             epoch_began = Instant::now();
         }
@@ -224,6 +228,7 @@ fn excess_warnings(training: &Training, schedule: &Schedule, excesses: &[Excess]
 fn clear_engine(training: &Training, params: Vec<Vec<f32>>) -> ClearEngine {
     ClearEngine::new(training.step.clone(), training.gradients.clone(), training.rate, params)
         .with_optimizer(training.optimizer.clone())
+        .with_masks(training.masked.clone())
 }
 
 /// Initial weights in the order of the schedule's masters.

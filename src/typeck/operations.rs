@@ -128,6 +128,13 @@ impl<'a> Elaborator<'a, '_> {
                         return self.fold(x, function, axis, span);
                     }
                     Primitive::Refresh => self.graph.refresh(x, &origin),
+                    Primitive::Mask => {
+                        let Some(keep) = second else { return Err(Reported) };
+                        match keep.value.number().filter(|keep| *keep > 0.0 && *keep <= 1.0) {
+                            Some(share) => self.graph.mask(x, share, &origin),
+                            None => return Err(self.wants("mask", "a share above 0, at most 1", &keep)),
+                        }
+                    }
                     _ => return Err(Reported),
                 };
                 self.tensor(node, span)

@@ -20,6 +20,7 @@ pub enum Primitive {
     Size,
     Shape,
     Refresh,
+    Mask,
     Require,
     /// A function of one value: a table if the value is encrypted.
     Scalar(Function),
@@ -27,7 +28,7 @@ pub enum Primitive {
 
 impl Primitive {
     /// Name, and parameters; those with a `?` may be left out.
-    const TABLE: [(Primitive, &'static str, &'static [&'static str]); 16] = [
+    const TABLE: [(Primitive, &'static str, &'static [&'static str]); 17] = [
         (Primitive::Conv, "conv", &["x", "kernel", "stride?", "pad?"]),
         (Primitive::Window, "window", &["x", "height", "width", "stride?"]),
         (Primitive::Reshape, "reshape", &["x", "shape"]),
@@ -43,6 +44,7 @@ impl Primitive {
         (Primitive::Size, "size", &["x", "axis?"]),
         (Primitive::Shape, "shape", &["x"]),
         (Primitive::Refresh, "refresh", &["x"]),
+        (Primitive::Mask, "mask", &["x", "keep"]),
         (Primitive::Require, "require", &["holds", "otherwise"]),
     ];
 

@@ -2,7 +2,7 @@
 
 use super::data_spec::{DataSpec, Spanned, WeightTensor};
 use crate::diagnostics::{Diagnostic, Severity, Span};
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, ShapeError};
 
 /// The outcome of a check. `program` is there if no diagnostic is an error.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +81,26 @@ pub struct TrainTask {
     /// Whether an alignment of levels is an error.
     pub strict: bool,
     pub span: Span,
+}
+
+impl TrainTask {
+    /// The task as it trains in an epoch (from 0), or as it is evaluated; `None` if it has no masks.
+    ///
+    /// # Errors
+    /// The masked graph is too large.
+    pub fn masked(&self, epoch: Option<usize>) -> Result<Option<TrainTask>, ShapeError> {
+        if self.graph.masks.is_empty() {
+            return Ok(None);
+        }
+        // The features come first: every sample has them, needed or not.
+        let wanted = [self.input, self.label, self.logits, self.loss];
+        let (graph, moved) = self.graph.masked(epoch, &wanted)?;
+        let task = match moved.as_slice() {
+            &[input, label, logits, loss] => Self { graph, input, label, logits, loss, ..self.clone() },
+            _ => return Ok(None),
+        };
+        Ok(Some(task))
+    }
 }
 
 /// How gradients change weights, beside the least rate.

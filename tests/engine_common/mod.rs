@@ -97,6 +97,42 @@ pub fn layers(sizes: &[usize], activation: ScalarFn) -> (Graph, NodeId) {
     (g, l)
 }
 
+/// A convolution with a bias: square kernels of a size, with a stride and padding on all sides.
+pub fn conv(g: &mut Graph, x: NodeId, filters: usize, size: usize, stride: usize, pad: usize) -> NodeId {
+    let o = Origin::default();
+    let channels = g.node(x).shape[0];
+    let info = |name: &str, shape: Vec<usize>, init: Init| ParamInfo {
+        name: name.into(),
+        shape,
+        init,
+        fan_in: channels * size * size,
+        range: None,
+        span: Span::new(FileId(0), 0, 0),
+    };
+    let k = g.param(info("k", vec![filters, channels, size, size], Init::HeNormal), &o).unwrap();
+    let b = g.param(info("b", vec![filters, 1, 1], Init::Constant(0.0)), &o).unwrap();
+    let z = g.conv(x, k, stride, [pad; 4], &o).unwrap();
+    g.add(z, b, &o).unwrap()
+}
+
+/// Two convolutions of 6×6 images, the first one strided, and 2 outputs.
+pub fn cnn(activation: &ScalarFn) -> (Graph, NodeId) {
+    let o = Origin::default();
+    let mut g = Graph::default();
+    let x = g.input(&[1, 6, 6], &o).unwrap();
+    let h = conv(&mut g, x, 2, 3, 2, 1);
+    let h = g.lut(h, activation.clone(), &o).unwrap();
+    let h = conv(&mut g, h, 2, 2, 1, 0);
+    let h = g.lut(h, activation.clone(), &o).unwrap();
+    let h = g.reshape(h, &[8], &o).unwrap();
+    let z = dense(&mut g, h, 8, 2, Init::HeNormal);
+    let y = g.label(&[2], &o).unwrap();
+    let l = loss(&mut g, z, y);
+    // So that the gradients of the first layer fill their range, as they must with TFHE.
+    let l = g.scale(l, 2.0, &o).unwrap();
+    (g, l)
+}
+
 pub struct Sample {
     pub features: Vec<f32>,
     pub labels: Vec<f32>,

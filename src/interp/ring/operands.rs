@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::he::ckks::small::{SmallCiphertext, Width};
 use crate::interp::{EngineError, encode};
-use crate::plan::gather::{Image, Origin, Part, Routes, TermRoute};
+use crate::plan::gather::{Image, Part, RingSource, Routes, TermRoute};
 
 use super::{Done, RingBatch, RingServer, RingState, add, missing, scaled};
 
@@ -48,8 +48,8 @@ impl RingServer<'_> {
         let mut sums: Vec<Option<SmallCiphertext>> = Vec::new();
         for &(origin, multiple) in &term.sources {
             let rings = match origin {
-                Origin::Table { site, table } => state.looked_up[site].get(table).ok_or_else(missing)?,
-                Origin::Wire(index) => wires.get(index).ok_or_else(missing)?,
+                RingSource::Table { site, table } => state.looked_up[site].get(table).ok_or_else(missing)?,
+                RingSource::Wire(index) => wires.get(index).ok_or_else(missing)?,
             };
             sums.resize_with(rings.len(), || None);
             for (sum, ring) in sums.iter_mut().zip(rings) {
@@ -78,7 +78,7 @@ impl RingServer<'_> {
     fn wires(&self, operands: &[usize], batch: &RingBatch) -> Done<Vec<Vec<SmallCiphertext>>> {
         let read = |index: usize| {
             let terms = operands.iter().flat_map(|&operand| &self.plan.operands[operand].terms);
-            terms.flat_map(|term| &term.sources).any(|(origin, _)| *origin == Origin::Wire(index))
+            terms.flat_map(|term| &term.sources).any(|(origin, _)| *origin == RingSource::Wire(index))
         };
         (0..self.plan.wires.len())
             .map(|index| {

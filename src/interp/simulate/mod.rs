@@ -4,73 +4,79 @@
 //! The walk through a schedule is one; what numbers are, and how a table reads and gives them, is the [`Domain`] of a
 //! scheme: integers modulo t for BFV and TFHE, reals modulo q0·q1 for CKKS.
 
+mod curves;
 mod integers;
+mod maps;
+mod noise;
+mod prepared;
+mod products;
 mod reals;
+#[cfg(test)]
+mod tests;
 
-use rand_chacha::ChaCha20Rng;
-use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
 
 use crate::graph::elements;
-use crate::plan::lower::AtomKind;
 use crate::plan::parameters::Parameters;
-use crate::plan::schedule::{ProductStep, Read, Schedule, SiteStep, Source, Stage};
+use crate::plan::schedule::{ProductStep, Schedule, SiteStep, Source, Stage};
 
-use super::{Batch, Engine, EngineError, Excess, Trace, Watch, contract, encode};
+use super::numeric::for_each_row;
+use super::{Batch, Engine, EngineError, Excess, Trace, Watch};
+use curves::SiteCurves;
 use integers::Integers;
+use noise::{Noise, PIECE, Place, Stream};
+use prepared::{Gather, Origin, Prepared};
 use reals::Reals;
 
-fn gauss(rng: &mut ChaCha20Rng, deviation: f64) -> f64 {
-    let sample: f64 = StandardNormal.sample(rng);
-    deviation * sample
-}
-
-/// What tables give for the values of a site.
-struct LookedUp {
-    /// By table, in units.
-    units: Vec<Vec<f64>>,
-    /// By table: what later sites multiply with.
-    values: Vec<Vec<f64>>,
-    /// Inputs beyond the site's range.
-    beyond: u64,
-}
-
 /// The numbers of a scheme, and its noise.
-trait Domain: Send {
+trait Domain: Sync {
     type Number: Copy + Default + Send + Sync;
 
-    fn add(&self, a: Self::Number, b: Self::Number) -> Self::Number;
-    fn multiply(&self, a: Self::Number, b: Self::Number) -> Self::Number;
+    fn add(a: Self::Number, b: Self::Number) -> Self::Number;
     /// By a public integer.
-    fn times(&self, a: Self::Number, factor: i64) -> Self::Number;
+    fn times(a: Self::Number, factor: i64) -> Self::Number;
     /// The representative of a number modulo the modulus that is next to zero.
     fn centred(&self, a: Self::Number) -> Self::Number;
     /// In units.
-    fn units(&self, a: Self::Number) -> f64;
+    fn units(a: Self::Number) -> f64;
 
-    /// The tables of a site for inputs in units; its outputs are multiplied by `multiplier`.
-    fn look_up(
-        &mut self,
-        site: usize,
-        step: &SiteStep,
-        inputs: &[f64],
-        multiplier: Option<&[f64]>,
-    ) -> LookedUp;
+    /// What tables give, by site.
+    fn sites(&self) -> &[SiteCurves];
+    /// Sums of products; `sides` hold `[batch, elements]` where the side depends on the sample, else `[elements]`.
+    fn sums(&self, step: &ProductStep, sides: [&[Self::Number]; 2], batch: usize) -> Vec<Self::Number>;
     /// A sum of products with the noise that comes from beside the places of values, in units.
-    fn with_noise(&mut self, a: Self::Number, deviation: f64) -> Self::Number;
-    /// The noise of a label that comes as an LWE, in units.
-    fn label_noise(&mut self) -> f64;
+    fn with_noise(&self, a: Self::Number, deviation: f64, noise: &mut Stream) -> Self::Number;
+    /// The standard deviation of a label's noise where it comes as an LWE, in units.
+    fn label_noise(&self) -> f64;
     /// An element of an operand: what the client encrypts, if it does, what is public, and what tables gave, if they did.
-    fn element(&mut self, fresh: Option<f64>, public: i64, packed: Option<f64>) -> Self::Number;
+    fn element(
+        &self,
+        fresh: Option<f64>,
+        public: i64,
+        packed: Option<f64>,
+        noise: &mut Stream,
+    ) -> Self::Number;
+}
+
+/// The integer next to x, for |x| < 2^51; `f64::round` is a call where the processor's own rounding may be missing.
+#[inline]
+fn nearest(x: f64) -> f64 {
+    // From here on f64 holds no fractions.
+    const WHOLE: f64 = 1.5 * (1u64 << 52) as f64;
+    (x + WHOLE) - WHOLE
 }
 
 /// A schedule over the numbers of a scheme.
 struct Simulation<'a, D: Domain> {
     domain: D,
     schedule: &'a Schedule,
+    prepared: Prepared,
     /// Public initial weights, by master.
     initial: Vec<Vec<f32>>,
     masters: Vec<Vec<D::Number>>,
     excesses: Vec<Excess>,
+    /// Of the next step.
+    noise: Noise,
 }
 
 /// Values of one step.
@@ -84,14 +90,16 @@ struct State<N> {
 }
 
 impl<'a, D: Domain> Simulation<'a, D> {
-    fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, domain: D) -> Self {
+    fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, seed: u64, domain: D) -> Self {
         let masters = schedule.masters.iter().map(|master| vec![D::Number::default(); master.elements]);
         Self {
+            prepared: Prepared::new(schedule, &initial),
             masters: masters.collect(),
             excesses: vec![Excess::default(); schedule.sites.len()],
             domain,
             schedule,
             initial,
+            noise: Noise { seed, step: 0 },
         }
     }
 
@@ -110,11 +118,8 @@ impl<'a, D: Domain> Simulation<'a, D> {
             match stage {
                 Stage::Tables(sites) => {
                     for &site in sites {
-                        let step = &schedule.sites[site];
-                        let looked_up = self.look_up(site, step, &state, batch);
-                        state.tables[site] = looked_up.units;
-                        state.values[site] = looked_up.values;
-                        watch.luts((step.elements * if step.per_sample { batch.size } else { 1 }) as u64);
+                        let luts = self.look_up(site, &mut state, batch.size);
+                        watch.luts(luts as u64);
                     }
                 }
                 Stage::Operands(operands) => {
@@ -124,12 +129,12 @@ impl<'a, D: Domain> Simulation<'a, D> {
                 }
                 Stage::Products(products) => {
                     for &product in products {
-                        state.products[product] =
-                            self.product(&schedule.products[product], &state, batch.size);
+                        state.products[product] = self.product(product, &state, batch.size);
                     }
                 }
             }
         }
+        self.noise.step += 1;
         Ok(state)
     }
 
@@ -141,110 +146,158 @@ impl<'a, D: Domain> Simulation<'a, D> {
         }
     }
 
-    /// The sum of reads at one element of a sample, in units.
-    fn read(&self, reads: &[Read], state: &State<D::Number>, sample: usize, element: usize) -> f64 {
-        let mut sum = D::Number::default();
-        for read in reads {
-            let Some(index) = super::mapped(&read.map, element) else { continue };
-            for &(source, factor) in &read.sources {
-                let size = self.schedule.layout(source).elements();
-                let at = if read.per_sample { sample * size + index } else { index };
-                sum = self.domain.add(sum, self.domain.times(self.source(source, state)[at], factor));
-            }
-        }
-        self.domain.units(self.domain.centred(sum))
-    }
-
-    /// One batch of look-ups.
-    fn look_up(
-        &mut self,
-        site: usize,
-        step: &SiteStep,
-        state: &State<D::Number>,
-        batch: &Batch<'_>,
-    ) -> LookedUp {
-        let samples = if step.per_sample { batch.size } else { 1 };
-        let mut inputs = Vec::with_capacity(samples * step.elements);
-        for sample in 0..samples {
-            for element in 0..step.elements {
-                let public = step.constant.get(element) * step.amplitude;
-                inputs.push(self.read(&step.reads, state, sample, element) + public);
-            }
-        }
-        let multiplier = step.multiplier.map(|(site, table)| state.values[site][table].as_slice());
-        let looked_up = self.domain.look_up(site, step, &inputs, multiplier);
-        self.excesses[site].lookups += inputs.len() as u64;
-        self.excesses[site].beyond += looked_up.beyond;
-        looked_up
-    }
-
-    fn pack(&mut self, operand: usize, state: &State<D::Number>, batch: &Batch<'_>) -> Vec<D::Number> {
-        let schedule = self.schedule;
-        let own = &schedule.operands[operand];
-        let samples = if own.per_sample { batch.size } else { 1 };
-        let size = own.form.elements();
-        let public: Vec<i64> =
-            (0..size).map(|element| encode::public_part(schedule, own, &self.initial, element)).collect();
-        let mut out = Vec::with_capacity(samples * size);
-        for sample in 0..samples {
-            for (element, &public) in public.iter().enumerate() {
-                let (mut fresh, mut packed) = (0.0, 0.0);
-                for term in &own.form.terms {
-                    let Some(index) = super::mapped(&term.map, element) else { continue };
-                    let atom = &schedule.atoms[term.atom.0 as usize];
-                    let units = own.amplitude * term.coefficient;
-                    let at = if atom.per_sample { sample * elements(&atom.shape) + index } else { index };
-                    match atom.kind {
-                        AtomKind::Fresh(node) => fresh += units * batch.fresh(node, sample, index),
-                        kind @ AtomKind::Label(_) => {
-                            let value = units * f64::from(batch.label(sample, index));
-                            if schedule.parameters.is_fresh(kind) {
-                                fresh += value;
-                            } else {
-                                let factor = units / schedule.label_amplitude;
-                                packed += value + factor * self.domain.label_noise();
-                            }
-                        }
-                        kind => {
-                            if let Some((site, function)) = kind.table() {
-                                let base = schedule.sites[site].tables[function].amplitude;
-                                packed += units / base * state.tables[site][function][at];
-                            }
-                        }
-                    }
+    /// The sums of reads, `[samples, width]`, in units.
+    fn gathered(&self, reads: &[Gather], state: &State<D::Number>, samples: usize, width: usize) -> Vec<f64> {
+        let mut out = vec![0.0; samples * width];
+        for_each_row(&mut out, width, |sample, out| {
+            let mut sums = vec![D::Number::default(); width];
+            for read in reads {
+                for &(source, factor, width) in &read.sources {
+                    let first = if read.per_sample { sample * width } else { 0 };
+                    let values = &self.source(source, state)[first..][..width];
+                    read.map.each(&mut sums, values, |sum, v| *sum = D::add(*sum, D::times(v, factor)));
                 }
-                let (fresh, packed) = (own.fresh.then_some(fresh), own.packed.then_some(packed));
-                let number = self.domain.element(fresh, public, packed);
-                out.push(self.domain.centred(number));
             }
-        }
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = D::units(self.domain.centred(sum)));
+        });
         out
     }
 
-    fn product(&mut self, step: &ProductStep, state: &State<D::Number>, batch: usize) -> Vec<D::Number> {
-        let domain = &self.domain;
-        let sides = step.sides.map(|side| self.source(side, state));
-        let mut out = contract(step, sides, batch, |a, b| domain.multiply(a, b), |a, b| domain.add(a, b));
-        let squares = sides.map(|values| {
-            values.iter().map(|&v| domain.units(v).powi(2)).sum::<f64>() / values.len().max(1) as f64
+    /// One batch of look-ups; how many.
+    fn look_up(&mut self, site: usize, state: &mut State<D::Number>, batch: usize) -> usize {
+        let step = &self.schedule.sites[site];
+        let samples = if step.per_sample { batch } else { 1 };
+        let mut torus = self.gathered(&self.prepared.sites[site], state, samples, step.elements);
+        for_each_row(&mut torus, step.elements, |_, values| {
+            let public = |element| step.constant.get(element) * step.amplitude;
+            values.iter_mut().enumerate().for_each(|(element, v)| *v += public(element));
         });
-        let [left, right, constant] = step.cross_variance;
-        let cross = (left * squares[0] + right * squares[1] + constant).sqrt();
-        for value in &mut out {
-            *value = self.domain.with_noise(*value, cross);
-            *value = self.domain.centred(*value);
+        let beyond = self.read(site, step, &mut torus);
+        let multiplier = step.multiplier.map(|(site, table)| state.values[site][table].as_slice());
+        let curves = &self.domain.sites()[site];
+        let (mut units, mut values) = (Vec::new(), Vec::new());
+        for (index, table) in curves.tables.iter().enumerate() {
+            let count = |some: bool| if some { torus.len() } else { 0 };
+            let mut output = vec![0.0; count(table.output.is_some())];
+            if let Some(curve) = &table.output {
+                self.noise.pieces(Place::Output(site, index), &mut output, |first, out, noise| {
+                    curve.apply(&torus[first..][..out.len()], out);
+                    // In the slots, before it becomes a ciphertext of the small ring.
+                    if let Some(multiplier) = multiplier {
+                        out.iter_mut().zip(&multiplier[first..]).for_each(|(own, by)| *own *= by);
+                    }
+                    out.iter_mut().for_each(|own| *own += noise.gauss(table.noise));
+                    0
+                });
+            }
+            units.push(output);
+            let mut factor = vec![0.0; count(table.factor.is_some())];
+            if let Some(curve) = &table.factor {
+                let pieces = factor.par_chunks_mut(PIECE).zip(torus.par_chunks(PIECE));
+                pieces.for_each(|(out, torus)| curve.apply(torus, out));
+            }
+            values.push(factor);
         }
+        (state.tables[site], state.values[site]) = (units, values);
+        self.excesses[site].lookups += torus.len() as u64;
+        self.excesses[site].beyond += beyond;
+        torus.len()
+    }
+
+    /// Makes of inputs in units what the tables of a site see: places on the torus, −1/2..1/2, with the error of reading.
+    /// How many lie beyond the range.
+    fn read(&self, site: usize, step: &SiteStep, inputs: &mut [f64]) -> u64 {
+        let modulus = self.schedule.modulus();
+        let error = self.schedule.parameters.lut_input_error(step.tables.len(), step.reads.len());
+        let entries = self.domain.sites()[site].entries.map(|entries| entries as f64);
+        self.noise.pieces(Place::Input(site), inputs, |_, inputs, noise| {
+            let mut beyond = 0;
+            for value in inputs {
+                let torus = *value / modulus + noise.gauss(error);
+                let torus = entries.map_or(torus, |entries| nearest(torus * entries) / entries);
+                *value = torus - nearest(torus);
+                beyond += u64::from(!(-0.25..0.25).contains(value));
+            }
+            beyond
+        })
+    }
+
+    fn pack(&self, operand: usize, state: &State<D::Number>, batch: &Batch<'_>) -> Vec<D::Number> {
+        let own = &self.prepared.operands[operand];
+        let samples = if own.per_sample { batch.size } else { 1 };
+        let width = own.public.len();
+        let (mut fresh, mut packed) = (Vec::new(), Vec::new());
+        if own.fresh {
+            fresh.resize(samples * width, 0.0);
+            for_each_row(&mut fresh, width, |sample, out| {
+                for term in &own.terms {
+                    let values = match term.origin {
+                        Origin::Fresh(node) => batch.fresh_values(node, sample),
+                        Origin::FreshLabel => batch.label_values(sample),
+                        _ => continue,
+                    };
+                    term.map.each(out, values, |own, v| *own += term.units * f64::from(v));
+                }
+            });
+        }
+        if own.packed {
+            packed.resize(samples * width, 0.0);
+            for_each_row(&mut packed, width, |sample, out| {
+                for term in &own.terms {
+                    match term.origin {
+                        Origin::Label => {
+                            let labels = batch.label_values(sample);
+                            term.map.each(out, labels, |own, v| *own += term.units * f64::from(v));
+                        }
+                        Origin::Table(site, table) => {
+                            let first = if term.per_sample { sample * term.width } else { 0 };
+                            let values = &state.tables[site][table][first..][..term.width];
+                            term.map.each(out, values, |own, v| *own += term.units * v);
+                        }
+                        _ => {}
+                    }
+                }
+            });
+        }
+        let mut out = vec![D::Number::default(); samples * width];
+        self.noise.pieces(Place::Operand(operand), &mut out, |first, out, noise| {
+            let elements = (0..width).cycle().skip(first % width);
+            for ((i, number), element) in out.iter_mut().enumerate().zip(elements) {
+                let fresh = own.fresh.then(|| fresh[first + i]);
+                let packed = own.packed.then(|| {
+                    let label = own.label_factors.get(element);
+                    packed[first + i] + label.map_or(0.0, |f| noise.gauss(f * self.domain.label_noise()))
+                });
+                let element = self.domain.element(fresh, own.public[element], packed, noise);
+                *number = self.domain.centred(element);
+            }
+            0
+        });
+        out
+    }
+
+    fn product(&self, product: usize, state: &State<D::Number>, batch: usize) -> Vec<D::Number> {
+        let step = &self.schedule.products[product];
+        let sides = step.sides.map(|side| self.source(side, state));
+        let mut out = self.domain.sums(step, sides, batch);
+        let [left, right, constant] = step.cross_variance;
+        let squares = sides.map(mean_square::<D>);
+        let cross = (left * squares[0] + right * squares[1] + constant).sqrt();
+        self.noise.pieces(Place::Product(product), &mut out, |_, values, noise| {
+            for value in values {
+                *value = self.domain.centred(self.domain.with_noise(*value, cross, noise));
+            }
+            0
+        });
         out
     }
 
     fn evaluate(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<Vec<Vec<f32>>, EngineError> {
         let state = self.run(batch, watch)?;
-        let outputs = self.schedule.outputs.iter().map(|output| {
-            let value = |i: usize| {
-                let units = self.read(&output.reads, &state, 0, i);
-                (units / output.amplitude + output.constant.get(i)) as f32
-            };
-            (0..elements(&output.shape)).map(value).collect()
+        let outputs = self.schedule.outputs.iter().zip(&self.prepared.outputs).map(|(output, reads)| {
+            let units = self.gathered(reads, &state, 1, elements(&output.shape));
+            let value = |(i, units): (usize, f64)| (units / output.amplitude + output.constant.get(i)) as f32;
+            units.into_iter().enumerate().map(value).collect()
         });
         Ok(outputs.collect())
     }
@@ -252,7 +305,7 @@ impl<'a, D: Domain> Simulation<'a, D> {
     fn trace(&mut self, batch: &Batch<'_>) -> Result<Trace, EngineError> {
         let state = self.run(batch, &super::Unwatched)?;
         let whole = |values: Vec<Vec<D::Number>>| {
-            let whole = |&value: &D::Number| self.domain.units(value).round() as i64;
+            let whole = |&value: &D::Number| D::units(value).round() as i64;
             values.iter().map(|values| values.iter().map(whole).collect()).collect()
         };
         Ok(Trace { operands: whole(state.operands), products: whole(state.products) })
@@ -269,7 +322,7 @@ impl<'a, D: Domain> Simulation<'a, D> {
                     Source::Master(_) => continue,
                 };
                 for (own, &g) in self.masters[index].iter_mut().zip(gradient) {
-                    *own = domain.centred(domain.add(*own, domain.times(g, -factor)));
+                    *own = domain.centred(D::add(*own, D::times(g, -factor)));
                 }
             }
         }
@@ -280,17 +333,24 @@ impl<'a, D: Domain> Simulation<'a, D> {
         let masters = self.schedule.masters.iter().zip(&self.masters).zip(&self.initial);
         masters
             .map(|((plan, master), initial)| {
-                let weight =
-                    |(&m, &w): (&D::Number, &f32)| (self.domain.units(m) / plan.amplitude) as f32 + w;
+                let weight = |(&m, &w): (&D::Number, &f32)| (D::units(m) / plan.amplitude) as f32 + w;
                 master.iter().zip(initial).map(weight).collect()
             })
             .collect()
     }
 }
 
+/// In units squared.
+fn mean_square<D: Domain>(values: &[D::Number]) -> f64 {
+    let piece = |values: &[D::Number]| values.iter().map(|&v| D::units(v).powi(2)).sum::<f64>();
+    // Collected, so that the sum has one order.
+    let sums: Vec<f64> = values.par_chunks(PIECE).map(piece).collect();
+    sums.into_iter().sum::<f64>() / values.len().max(1) as f64
+}
+
 enum Scheme<'a> {
     Tfhe(Simulation<'a, Integers<'a>>),
-    Ckks(Simulation<'a, Reals<'a>>),
+    Ckks(Simulation<'a, Reals>),
 }
 
 /// The numbers of an encrypted run, plus the plan's noise.
@@ -313,10 +373,10 @@ impl<'a> SimulateEngine<'a> {
     pub fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, seed: u64) -> Self {
         let scheme = match schedule.parameters {
             Parameters::Tfhe(profile) => {
-                Scheme::Tfhe(Simulation::new(schedule, initial, Integers::new(schedule, profile, seed)))
+                Scheme::Tfhe(Simulation::new(schedule, initial, seed, Integers::new(schedule, profile)))
             }
             Parameters::Ckks(profile) => {
-                Scheme::Ckks(Simulation::new(schedule, initial, Reals::new(schedule, profile, seed)))
+                Scheme::Ckks(Simulation::new(schedule, initial, seed, Reals::new(schedule, profile)))
             }
         };
         Self { scheme }

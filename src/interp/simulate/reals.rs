@@ -1,98 +1,77 @@
 //! Reals modulo q0·q1, and functions that a bootstrap of many values evaluates as a polynomial.
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
-
 use crate::he::ckks::params::RingProfile;
 use crate::plan::functions::RingFunction;
-use crate::plan::schedule::{Schedule, SiteStep};
+use crate::plan::schedule::{ProductStep, Schedule};
 
-use super::{Domain, LookedUp, gauss};
+use super::curves::{Curve, SiteCurves, TableCurves};
+use super::noise::Stream;
+use super::{Domain, nearest, products};
 
-pub struct Reals<'a> {
-    schedule: &'a Schedule,
-    profile: &'static RingProfile,
+pub struct Reals {
     modulus: f64,
-    /// By site and table.
-    functions: &'a [Vec<RingFunction>],
-    rng: ChaCha20Rng,
+    fresh_noise: f64,
+    sites: Vec<SiteCurves>,
 }
 
-impl<'a> Reals<'a> {
-    pub fn new(schedule: &'a Schedule, profile: &'static RingProfile, seed: u64) -> Self {
+impl Reals {
+    pub fn new(schedule: &Schedule, profile: &RingProfile) -> Self {
         let functions = schedule.ring.as_ref().map_or(&[][..], |ring| &ring.functions);
-        let rng = ChaCha20Rng::seed_from_u64(seed);
-        Self { modulus: schedule.modulus(), functions, schedule, profile, rng }
+        let table = |function: &RingFunction| TableCurves {
+            output: function.output.as_ref().map(|p| Curve::polynomial(p, profile.output_scale())),
+            // Its error counts where it is multiplied.
+            factor: function.factor.as_ref().map(|p| Curve::polynomial(p, 1.0)),
+            noise: function.output_noise,
+        };
+        let curves =
+            |site: &Vec<RingFunction>| SiteCurves { tables: site.iter().map(table).collect(), entries: None };
+        Self {
+            modulus: schedule.modulus(),
+            fresh_noise: schedule.parameters.fresh_noise_units(),
+            sites: functions.iter().map(curves).collect(),
+        }
     }
 }
 
-impl Domain for Reals<'_> {
+impl Domain for Reals {
     type Number = f64;
 
-    fn add(&self, a: f64, b: f64) -> f64 {
+    fn add(a: f64, b: f64) -> f64 {
         a + b
     }
 
-    fn multiply(&self, a: f64, b: f64) -> f64 {
-        a * b
-    }
-
-    fn times(&self, a: f64, factor: i64) -> f64 {
+    fn times(a: f64, factor: i64) -> f64 {
         a * factor as f64
     }
 
     fn centred(&self, a: f64) -> f64 {
-        a - self.modulus * (a / self.modulus).round()
+        a - self.modulus * nearest(a / self.modulus)
     }
 
-    fn units(&self, a: f64) -> f64 {
+    fn units(a: f64) -> f64 {
         a
     }
 
-    fn look_up(
-        &mut self,
-        site: usize,
-        step: &SiteStep,
-        inputs: &[f64],
-        multiplier: Option<&[f64]>,
-    ) -> LookedUp {
-        let read_error = self.schedule.parameters.lut_input_error(step.tables.len(), step.reads.len());
-        let mut units = vec![Vec::with_capacity(inputs.len()); step.tables.len()];
-        let mut values = units.clone();
-        let scale = self.profile.output_scale();
-        let mut beyond = 0;
-        for (at, &input) in inputs.iter().enumerate() {
-            let torus = input / self.modulus + gauss(&mut self.rng, read_error);
-            let torus = torus - torus.round();
-            beyond += u64::from(torus.abs() > 0.25);
-            // In the slots, before it becomes a ciphertext of the small ring.
-            let multiplier = multiplier.map_or(1.0, |values| values[at]);
-            for (index, function) in self.functions[site].iter().enumerate() {
-                if let Some(output) = &function.output {
-                    let noise = gauss(&mut self.rng, function.output_noise);
-                    units[index].push(output.eval(torus) * multiplier * scale + noise);
-                }
-                if let Some(factor) = &function.factor {
-                    // Its error counts where it is multiplied.
-                    values[index].push(factor.eval(torus));
-                }
-            }
-        }
-        LookedUp { units, values, beyond }
+    fn sites(&self) -> &[SiteCurves] {
+        &self.sites
     }
 
-    fn with_noise(&mut self, a: f64, deviation: f64) -> f64 {
-        a + gauss(&mut self.rng, deviation)
+    fn sums(&self, step: &ProductStep, sides: [&[f64]; 2], batch: usize) -> Vec<f64> {
+        products::sums(step, sides, batch)
     }
 
-    fn label_noise(&mut self) -> f64 {
+    fn with_noise(&self, a: f64, deviation: f64, noise: &mut Stream) -> f64 {
+        a + noise.gauss(deviation)
+    }
+
+    fn label_noise(&self) -> f64 {
         // Labels are fresh values.
         0.0
     }
 
-    fn element(&mut self, fresh: Option<f64>, public: i64, packed: Option<f64>) -> f64 {
+    fn element(&self, fresh: Option<f64>, public: i64, packed: Option<f64>, noise: &mut Stream) -> f64 {
         let fresh = match fresh {
-            Some(value) => value.round() + gauss(&mut self.rng, self.schedule.parameters.fresh_noise_units()),
+            Some(value) => value.round() + noise.gauss(self.fresh_noise),
             None => 0.0,
         };
         fresh + public as f64 + packed.unwrap_or(0.0)

@@ -169,15 +169,17 @@ impl Builder<'_> {
         let (site, function) = table;
         let tables = &mut schedule.sites[site].tables;
         tables.push(tables[function].clone());
-        let own = tables.len() - 1;
+        let function = tables.len() - 1;
         let kind = match schedule.atoms[atom.0 as usize].kind {
-            AtomKind::Weight { site, param, .. } => AtomKind::Weight { site, function: own, param },
-            _ => AtomKind::Lut { site, function: own },
+            AtomKind::Weight { site, param, .. } => AtomKind::Weight { site, function, param },
+            _ => AtomKind::Lut { site, function },
         };
-        schedule.atoms.push(Atom { kind, ..schedule.atoms[atom.0 as usize].clone() });
+        let own = Atom { kind, ..schedule.atoms[atom.0 as usize].clone() };
+        self.lowered.atoms.push(own.clone());
+        schedule.atoms.push(own);
         let new = AtomId(schedule.atoms.len() as u32 - 1);
         if let Some(&largest) = self.largest.get(&table) {
-            self.largest.insert((site, own), largest);
+            self.largest.insert((site, function), largest);
         }
         for index in moved {
             let terms = schedule.operands[index].form.terms.iter_mut();

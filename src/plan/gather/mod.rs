@@ -64,7 +64,7 @@ pub struct Gathered {
 
 /// Rings that values are routed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Origin {
+pub enum RingSource {
     /// Outputs of a table.
     Table { site: usize, table: usize },
     /// What the client sends: an index into [`GatherPlan::wires`].
@@ -75,7 +75,7 @@ pub enum Origin {
 #[derive(Clone, Debug)]
 pub struct TermRoute {
     /// Added up in the lanes, each times an integer.
-    pub sources: Vec<(Origin, i64)>,
+    pub sources: Vec<(RingSource, i64)>,
     /// From there to the operand's polynomials.
     pub routes: Routes,
 }
@@ -230,7 +230,7 @@ impl GatherPlan {
         image: Option<&Image>,
     ) -> Result<OperandRoute, RouteError> {
         let degree = schedule.degree();
-        let mut groups: Vec<(&Lanes, &Term, Vec<(Origin, i64)>)> = Vec::new();
+        let mut groups: Vec<(&Lanes, &Term, Vec<(RingSource, i64)>)> = Vec::new();
         let mut is_direct = false;
         for term in &operand.form.terms {
             let index = term.atom.0 as usize;
@@ -238,10 +238,10 @@ impl GatherPlan {
             let (origin, lanes, amplitude) = match (atom.kind.table(), self.wire(index)) {
                 (Some((site, table)), _) => {
                     let amplitude = schedule.sites[site].tables[table].amplitude;
-                    (Origin::Table { site, table }, &self.sites[site].lanes, amplitude)
+                    (RingSource::Table { site, table }, &self.sites[site].lanes, amplitude)
                 }
                 (None, Some(wire)) => {
-                    (Origin::Wire(wire), &self.wires[wire].lanes, self.wires[wire].amplitude)
+                    (RingSource::Wire(wire), &self.wires[wire].lanes, self.wires[wire].amplitude)
                 }
                 (None, None) => {
                     is_direct |= schedule.parameters.is_fresh(atom.kind);
@@ -249,7 +249,7 @@ impl GatherPlan {
                 }
             };
             let multiple = (operand.amplitude * term.coefficient / amplitude).round() as i64;
-            let same = |(other, first, _): &&mut (&Lanes, &Term, Vec<(Origin, i64)>)| {
+            let same = |(other, first, _): &&mut (&Lanes, &Term, Vec<(RingSource, i64)>)| {
                 let beside = &schedule.atoms[first.atom.0 as usize];
                 *other == lanes
                     && first.map == term.map

@@ -5,7 +5,7 @@ use crate::he::ckks::small::noise::{fresh_units, route_units, switch_units};
 
 use super::super::functions::RingFunction;
 use super::super::schedule::Schedule;
-use super::{GatherPlan, Origin};
+use super::{GatherPlan, RingSource};
 
 impl GatherPlan {
     /// Standard deviations of the errors of all operands, in units: where values stand, and where none do. `functions` are those
@@ -22,11 +22,11 @@ impl GatherPlan {
             for term in &self.operands[index].terms {
                 for &(origin, multiple) in &term.sources {
                     let noises = match origin {
-                        Origin::Table { site, table } => {
+                        RingSource::Table { site, table } => {
                             let own = &functions[site][table];
                             [own.output_noise, own.hidden_noise]
                         }
-                        Origin::Wire(_) => [fresh_units(); 2],
+                        RingSource::Wire(_) => [fresh_units(); 2],
                     };
                     for (variance, noise) in variances.iter_mut().zip(noises) {
                         *variance += (multiple as f64 * noise).powi(2);

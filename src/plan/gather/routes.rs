@@ -202,3 +202,7 @@ impl Estimate {
         Ok(Self { switches, depth: routes.depth() })
     }
 }
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

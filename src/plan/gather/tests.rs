@@ -99,7 +99,14 @@ fn a_linear_step_takes_two_low_bootstraps_and_two_switches_a_polynomial() {
         assert_eq!(used, [n * m, m * batch], "{n}×{m}: weights, then outputs");
         assert!(plan.bootstraps().all(|own| own.low));
         // Outputs are merged and taken apart again; weights stay where they are.
-        assert_eq!(plan.switches(&schedule).iter().sum::<usize>(), 2 * (polynomials - 1), "{n}×{m}");
+        assert_eq!(plan.switches(&schedule)[0], polynomials - 1, "{n}×{m}");
+        let table = |(source, _): &(RingSource, i64)| matches!(source, RingSource::Table { .. });
+        for (operand, routes) in schedule.operands.iter().zip(&plan.operands) {
+            for term in routes.terms.iter().filter(|term| term.sources.iter().any(table)) {
+                let expected = if operand.per_sample { polynomials - 1 } else { 0 };
+                assert_eq!(term.routes.switches(), expected, "{n}×{m}");
+            }
+        }
         for site in &plan.sites {
             let mut lanes = site.lanes.at.clone();
             lanes.sort_unstable();
@@ -133,4 +140,46 @@ fn many_rings_share_bootstraps() {
     assert_eq!(outputs, 64 * 1024);
     assert_eq!(plan.stages.iter().map(|stage| stage.bootstraps.len()).max(), Some(2));
     assert!(plan.bootstraps().any(|own| own.fill(schedule.degree()) > 0.99), "full");
+}
+
+#[test]
+fn labels_are_sent_where_they_are_compared_and_features_once() {
+    // Features lie in the low bits: nothing takes them apart cheaply.
+    let schedule = linear(65, 10, 64);
+    let plan = GatherPlan::of(&schedule).unwrap();
+    let rings: Vec<usize> = plan.wires.iter().map(|wire| wire.lanes.rings).collect();
+    assert_eq!(rings, [1], "labels");
+    let direct = (0..schedule.operands.len()).filter(|&operand| plan.is_direct(&schedule, operand));
+    assert_eq!(direct.count(), 1, "the other layout of the features is its mirror image");
+    // Labels stand beside the outputs that they are compared with: one way for both.
+    let shared = plan.operands.iter().flat_map(|own| &own.terms).filter(|term| term.sources.len() == 2);
+    assert_eq!(shared.count(), 1);
+}
+
+#[test]
+fn an_operand_is_turned_where_that_takes_fewer_switches() {
+    let schedule = step(24, Some(16), 10, 64);
+    let plan = GatherPlan::of(&schedule).unwrap();
+    let images = plan.operands.iter().filter_map(|own| own.image).filter(|image| image.mirrored);
+    assert!(images.count() > 0, "mirrored operands");
+    for (operand, own) in schedule.operands.iter().zip(&plan.operands) {
+        let Some(image) = own.image else { continue };
+        let from = &schedule.operands[image.of];
+        assert!(plan.operands[image.of].image.is_none(), "turned from what is made by itself");
+        assert_eq!(operand.amplitude, from.amplitude * image.multiple as f64);
+        for (sample, element) in (0..8).flat_map(|s| (0..operand.form.elements()).map(move |e| (s, e))) {
+            let degree = schedule.degree() as i64;
+            let exponent = |layout: &crate::plan::layout::Layout| {
+                let at = layout.position(schedule.degree(), sample, element);
+                (at.polynomial, at.coefficient as i64 + if at.sign < 0 { degree } else { 0 })
+            };
+            let ((from_polynomial, from), (polynomial, to)) =
+                (exponent(&from.layout), exponent(&operand.layout));
+            let turned = if image.mirrored { -from } else { from };
+            assert_eq!(
+                (polynomial, to),
+                (from_polynomial, (turned + i64::from(image.shift)).rem_euclid(2 * degree))
+            );
+        }
+    }
 }
