@@ -97,6 +97,7 @@ fn check_shows_types_where_asked() {
     let place = Workplace::with_program(PROGRAM);
     let types = place.hesn(&["check", "p.hes", "--types"]).succeeds();
     assert!(types.contains("bfv<0>") && types.contains("derivative of"), "{types}");
+    assert!(types.contains("±16 (from the number of features)") && types.contains("(weights)"), "{types}");
 }
 
 /// What a person sees of programs that cannot even be read.

@@ -52,6 +52,14 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
         }
         let Some(schedule) = compiled.schedule() else { continue };
         let schedule = schedule.as_ref().map_err(|diagnostics| report(diagnostics))?;
+        if let Compiled::Train { task, .. } = &compiled
+            && let Some(prefix) = &task.prefix
+        {
+            let shape = show_shape(&prefix.graph.node(prefix.output).shape);
+            shell.note(&format!(
+                "the client computes the frozen layers in the clear and encrypts {shape} for each sample"
+            ));
+        }
         let extent = match &compiled {
             Compiled::Train { training, data, .. } => {
                 let length = Length::of(training, data.train.len, &RunOptions::default());
