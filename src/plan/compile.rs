@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
-use crate::graph::{Graph, NodeId, ParamId};
+use crate::graph::{Graph, NodeId, Op, ParamId, ShapeError};
 use crate::he::ckks::params::RING_PROFILES;
 use crate::he::params::PROFILES;
 use crate::typeck::levels::{Family, Typing};
@@ -98,11 +98,12 @@ impl Training {
         let nominal = Nominal { input_rms: input_rms(task), argument_rms: HashMap::new() };
         let purpose = Purpose::Train { params: &prepared.params, rate };
         let steps = task.epochs.value.saturating_mul((samples / batch.max(1)).max(1));
+        let (graph, outputs) = decayed(&prepared, task.optimizer.weight_decay * batch as f64)
+            .map_err(|error| too_large(&task.model, &error))?;
         let (candidate, choice) = choose(&prepared.step, settings, steps, |family| {
             let checked = check_training(&prepared, task, family, settings)?;
-            let (graph, outputs) = (&prepared.step, &prepared.gradients);
             let parameters = rows(family, settings);
-            let schedule = schedule(graph, outputs, &checked.ranges, batch, &nominal, &purpose, &parameters);
+            let schedule = schedule(&graph, &outputs, &checked.ranges, batch, &nominal, &purpose, &parameters);
             Ok(Candidate { checked, schedule })
         })?;
         let Prepared { forward, logits, loss, architecture, step, params, gradients } = prepared;
@@ -127,13 +128,33 @@ impl Training {
     }
 }
 
+/// The step's graph and its gradients, to which the decay of a batch adds so many times the weights.
+fn decayed(prepared: &Prepared, decay: f64) -> Result<(Graph, Vec<NodeId>), ShapeError> {
+    let mut graph = prepared.step.clone();
+    let mut gradients = prepared.gradients.clone();
+    if decay > 0.0 {
+        let nodes: HashMap<ParamId, NodeId> = graph
+            .ids()
+            .filter_map(|id| match graph.node(id).op {
+                Op::Param(param) => Some((param, id)),
+                _ => None,
+            })
+            .collect();
+        for (gradient, param) in gradients.iter_mut().zip(&prepared.params) {
+            let Some(&weights) = nodes.get(param) else { continue };
+            let origin = graph.node(*gradient).origin.clone();
+            let decay = graph.scale(weights, decay, &origin)?;
+            *gradient = graph.add(*gradient, decay, &origin)?;
+        }
+    }
+    Ok((graph, gradients))
+}
+
 /// What of a training's gradient descent no encrypted engine can do.
 fn unencrypted(task: &TrainTask) -> Option<Diagnostic> {
-    let Optimizer { momentum, weight_decay, .. } = &task.optimizer;
+    let Optimizer { momentum, .. } = &task.optimizer;
     let what = if *momentum > 0.0 {
         "`momentum`"
-    } else if *weight_decay > 0.0 {
-        "`weight_decay`"
     } else if !task.graph.masks.is_empty() && task.epochs.value > 1 {
         "a mask that changes from epoch to epoch"
     } else if !task.optimizer.is_constant() {
