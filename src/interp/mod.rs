@@ -1,7 +1,7 @@
 //! Engines that run a schedule: `clear` (f32), `simulate` (integers and predicted noise), `encrypted`.
 //!
 //! In: the typed graph or its schedule, batches of samples. Out: trained parameters. Knows no file and no terminal;
-//! only `encrypted` needs the kernels of `he`.
+//! only `encrypted` needs the kernels of `he`. `clear` and `simulate` share the arithmetic of `numeric`.
 
 pub mod clear;
 pub mod encode;
