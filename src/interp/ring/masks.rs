@@ -31,10 +31,14 @@ pub(super) fn outputs(
     let sites = bootstrap.sites();
     let degree = schedule.degree();
     let factor_degree = schedule.parameters.ckks().map_or(0, RingProfile::factor_degree);
-    // Tables that only multiply others have no outputs.
+    // Tables that only multiply others have no outputs, nor have those that nothing uses.
     let own: Vec<Vec<usize>> = sites
         .iter()
-        .map(|&site| (0..functions[site].len()).filter(|&k| functions[site][k].output.is_some()).collect())
+        .map(|&site| {
+            (0..functions[site].len())
+                .filter(|&k| functions[site][k].output.is_some() && plan.uses(site, k))
+                .collect()
+        })
         .collect();
     let count = own.iter().map(Vec::len).max().unwrap_or(0);
     let part = |site: usize, table: usize| {

@@ -50,9 +50,16 @@ pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnit
     };
     for bootstrap in gather.bootstraps() {
         let sites = bootstrap.sites();
-        let functions: usize = sites.iter().map(|&site| schedule.sites[site].tables.len()).sum();
-        // The k-th tables of all sites share an output.
-        let outputs = sites.iter().map(|&site| schedule.sites[site].tables.len()).max().unwrap_or(0);
+        let used = |site: usize| {
+            let is_factor =
+                |table| schedule.sites.iter().any(|other| other.multiplier == Some((site, table)));
+            let tables = 0..schedule.sites[site].tables.len();
+            let outputs = tables.clone().filter(|&table| gather.uses(site, table)).count();
+            (outputs, tables.filter(|&table| is_factor(table)).count())
+        };
+        let functions: usize = sites.iter().map(|&site| used(site)).map(|(own, factors)| own + factors).sum();
+        // The k-th outputs of all sites share a ciphertext.
+        let outputs = sites.iter().map(|&site| used(site).0).max().unwrap_or(0);
         let (open, share) =
             if bootstrap.low { (units.open_low_seconds, 0.5) } else { (units.open_seconds, 1.0) };
         seconds.open += open;

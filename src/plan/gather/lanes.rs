@@ -154,14 +154,14 @@ pub(super) fn use_estimate(
     image: Option<&Image>,
     lanes: &Lanes,
 ) -> Result<Estimate, RouteError> {
-    let turned = image.map(|image| Estimate { switches: image.switches(schedule) as f64, depth: 1 });
-    if let Some(turned) = turned.filter(|turned| turned.switches == 0.0) {
-        return Ok(turned);
+    let turned = |image: &Image| Estimate { switches: image.switches(schedule) as f64, depth: 1 };
+    if let Some(image) = image.filter(|image| image.pays(schedule, 0)) {
+        return Ok(turned(image));
     }
     let degree = schedule.degree();
     let targets = use_targets(schedule, operand, term, lanes);
     let own = Estimate::of(degree, &targets, Dirt::At(&lanes.dirt(degree)))?;
-    Ok(turned.filter(|turned| turned.switches < own.switches).unwrap_or(own))
+    Ok(image.filter(|image| image.pays(schedule, own.switches as usize)).map_or(own, turned))
 }
 
 /// What so many rings cost, in bootstraps.

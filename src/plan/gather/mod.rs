@@ -172,15 +172,22 @@ impl GatherPlan {
         for chunk in rings.chunks(RINGS) {
             bootstraps.push(Bootstrap::of(chunk));
         }
-        // A value meets its saved factor in the slot where that was looked up.
-        for site in mirrored {
-            let Some((saved, _)) = schedule.sites[site].multiplier else { continue };
-            for bootstrap in self.stages.iter().flat_map(|stage| &stage.bootstraps) {
-                let slots =
-                    bootstrap.slots.map(|slot| slot.filter(|s| s.site == saved).map(|s| Slot { site, ..s }));
-                if slots.iter().any(Option::is_some) {
-                    bootstraps.push(Bootstrap { low: bootstrap.low, slots, used: 0 });
+        // A value meets its saved factor in the slot where that was looked up; sites whose factors stood side by side share
+        // bootstraps again.
+        let saved = |site: usize| schedule.sites[site].multiplier.map(|(saved, _)| saved);
+        for bootstrap in self.stages.iter().flat_map(|stage| &stage.bootstraps) {
+            let mut left = mirrored.clone();
+            loop {
+                let of = |slot: Slot| {
+                    let site = left.iter().copied().find(|&site| saved(site) == Some(slot.site))?;
+                    Some(Slot { site, ..slot })
+                };
+                let slots = bootstrap.slots.map(|slot| slot.and_then(of));
+                if slots.iter().all(Option::is_none) {
+                    break;
                 }
+                left.retain(|&site| slots.iter().flatten().all(|slot| slot.site != site));
+                bootstraps.push(Bootstrap { low: bootstrap.low, slots, used: 0 });
             }
         }
         let degree = schedule.degree();
@@ -269,14 +276,17 @@ impl GatherPlan {
         }
         let own: usize = terms.iter().map(|term| term.routes.switches()).sum();
         // What the client would have to send is never cheaper than a turn.
-        let image = image.filter(|image| {
-            let turned = image.switches(schedule);
-            is_direct || turned < own || (turned == 0 && !terms.is_empty())
-        });
+        let image = image.filter(|image| is_direct || (!terms.is_empty() && image.pays(schedule, own)));
         Ok(match image {
             Some(image) => OperandRoute { image: Some(*image), terms: Vec::new() },
             None => OperandRoute { image: None, terms },
         })
+    }
+
+    /// Whether anything uses the outputs of a table.
+    pub fn uses(&self, site: usize, table: usize) -> bool {
+        let mut sources = self.operands.iter().flat_map(|own| &own.terms).flat_map(|term| &term.sources);
+        sources.any(|(source, _)| *source == RingSource::Table { site, table })
     }
 
     /// Automorphism key switches of one step: before look-ups, on narrow ciphertexts, and after them.
