@@ -2,10 +2,8 @@
 
 use hesn::diagnostics::{Sources, render};
 use hesn::interp::clear::ClearEngine;
-use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Engine, Unwatched};
 use hesn::plan::compile::{Settings, Training};
-use hesn::plan::parameters::SchemeChoice;
 use hesn::typeck::{self, NoData, Task, TrainTask};
 
 const BATCH: usize = 4;
@@ -146,19 +144,6 @@ fn simulated(options: &str, scheme: SchemeChoice, steps: usize) -> Vec<f32> {
         engine.step(&batch, &Unwatched).unwrap();
     }
     engine.parameters().unwrap().remove(0)
-}
-
-#[test]
-fn weight_decay_is_a_part_of_encrypted_gradients() {
-    let options = "sgd: rate 1/4, weight_decay: 1/4, epochs: 8";
-    let expected = trained(options, 8)[7];
-    let free = trained("sgd: rate 1/4, epochs: 8", 8)[7];
-    for (scheme, near) in [(SchemeChoice::Ckks, 0.01), (SchemeChoice::Tfhe, 0.1)] {
-        let found = simulated(options, scheme, 8);
-        let off = |to: [f32; 3]| found.iter().zip(to).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(off(expected) < near, "{found:?}, in the clear {expected:?}");
-        assert!(off(free) > 2.0 * near, "{found:?}, without decay {free:?}");
-    }
 }
 
 #[test]
