@@ -103,7 +103,8 @@ impl Training {
         let (candidate, choice) = choose(&prepared.step, settings, steps, |family| {
             let checked = check_training(&prepared, task, family, settings)?;
             let parameters = rows(family, settings);
-            let schedule = schedule(&graph, &outputs, &checked.ranges, batch, &nominal, &purpose, &parameters);
+            let schedule =
+                schedule(&graph, &outputs, &checked.ranges, batch, &nominal, &purpose, &parameters);
             Ok(Candidate { checked, schedule })
         })?;
         let Prepared { forward, logits, loss, architecture, step, params, gradients } = prepared;

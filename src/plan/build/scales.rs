@@ -53,7 +53,9 @@ impl Builder<'_> {
             own.map(|term| self.given(table, (operand.amplitude * term.coefficient).abs()))
                 .min_by(f64::total_cmp)
         };
-        let Some(least) = schedule.operands.iter().filter_map(amplitude).min_by(f64::total_cmp) else { return };
+        let Some(least) = schedule.operands.iter().filter_map(amplitude).min_by(f64::total_cmp) else {
+            return;
+        };
         // The noise that a use has of the shared output, and of its own.
         let noises = |own: f64| match (function, self.parameters.ckks()) {
             (Some(function), Some(profile)) => {
