@@ -99,6 +99,9 @@ pub struct GatherPlan {
     pub operands: Vec<OperandRoute>,
 }
 
+/// Lanes, the first of the terms whose values stand there, and what is added up in them.
+type Group<'a> = (&'a Lanes, &'a Term, Vec<(RingSource, i64)>);
+
 /// Where an operand needs values of an atom at this amplitude: the integer that they are multiplied by, if it is one.
 fn multiple_of(operand: &Operand, term: &Term, amplitude: f64) -> Option<i64> {
     let ratio = operand.amplitude * term.coefficient / amplitude;
@@ -237,7 +240,7 @@ impl GatherPlan {
         image: Option<&Image>,
     ) -> Result<OperandRoute, RouteError> {
         let degree = schedule.degree();
-        let mut groups: Vec<(&Lanes, &Term, Vec<(RingSource, i64)>)> = Vec::new();
+        let mut groups: Vec<Group<'_>> = Vec::new();
         let mut is_direct = false;
         for term in &operand.form.terms {
             let index = term.atom.0 as usize;
@@ -256,7 +259,7 @@ impl GatherPlan {
                 }
             };
             let multiple = (operand.amplitude * term.coefficient / amplitude).round() as i64;
-            let same = |(other, first, _): &&mut (&Lanes, &Term, Vec<(RingSource, i64)>)| {
+            let same = |(other, first, _): &&mut Group<'_>| {
                 let beside = &schedule.atoms[first.atom.0 as usize];
                 *other == lanes
                     && first.map == term.map
