@@ -2,8 +2,10 @@
 
 use hesn::diagnostics::{Sources, render};
 use hesn::interp::clear::ClearEngine;
+use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Engine, Unwatched};
 use hesn::plan::compile::{Settings, Training};
+use hesn::plan::parameters::SchemeChoice;
 use hesn::typeck::{self, NoData, Task, TrainTask};
 
 const BATCH: usize = 4;
