@@ -119,3 +119,14 @@ fn convolutions_compute_what_simulate_predicts() {
         Batch { index: 0, size: 3, features: &sample.features, labels: &sample.labels, arguments: None };
     encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
 }
+
+#[test]
+fn pools_compute_what_simulate_predicts() {
+    let relu = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
+    let (g, l) = pooled(&lut("relu", relu, ScalarExpr::call(Function::Step, ScalarExpr::Z)));
+    let schedule = schedule_on(profile("standard"), &g, l, 2, 0.5);
+    let sample = samples(2, 64, 2);
+    let batch =
+        Batch { index: 0, size: 2, features: &sample.features, labels: &sample.labels, arguments: None };
+    encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
+}

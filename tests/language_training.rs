@@ -173,7 +173,7 @@ fn a_network_with_dropout_learns_digits_with_fewer_look_ups() {
     )
     .with_masks(training.masked.clone());
     for epoch in 0..training.epochs {
-        engine.begin_epoch(epoch).unwrap();
+        engine.begin_epoch(epoch, 1).unwrap();
         learn(&mut engine, &digits, 1);
     }
     let right = recognised(&training.forward, training.logits, &engine.parameters().unwrap(), &digits);

@@ -50,7 +50,7 @@ fn trained(options: &str, epochs: usize) -> Vec<[f32; 3]> {
     let batch = Batch { index: 0, size: BATCH, features: &X, labels: &Y, arguments: None };
     (0..epochs)
         .map(|epoch| {
-            engine.begin_epoch(epoch).unwrap();
+            engine.begin_epoch(epoch, training.optimizer.multiple(epoch)).unwrap();
             engine.step(&batch, &Unwatched).unwrap();
             <[f32; 3]>::try_from(engine.parameters().unwrap().remove(0)).unwrap()
         })
@@ -138,25 +138,26 @@ fn encrypted_engines_refuse_what_runs_in_the_clear_only() {
 fn simulated(options: &str, scheme: SchemeChoice, steps: usize) -> Vec<f32> {
     let settings = Settings { scheme, ..Settings::default() };
     let training = Training::compile(&task(options), BATCH, settings).unwrap();
-    let schedule = training.schedule.unwrap();
-    let mut engine = SimulateEngine::new(&schedule, vec![vec![0.0; 3]], 1);
+    let schedule = training.schedule.as_ref().unwrap();
+    let mut engine = SimulateEngine::new(schedule, vec![vec![0.0; 3]], 1);
     let batch = Batch { index: 0, size: BATCH, features: &X, labels: &Y, arguments: None };
-    for _ in 0..steps {
+    for step in 0..steps {
+        engine.begin_epoch(step, training.optimizer.multiple(step)).unwrap();
         engine.step(&batch, &Unwatched).unwrap();
     }
     engine.parameters().unwrap().remove(0)
 }
 
 #[test]
-fn weight_decay_is_a_part_of_encrypted_gradients() {
-    let options = "sgd: rate 1/4, weight_decay: 1/4, epochs: 8";
-    let expected = trained(options, 8)[7];
-    let free = trained("sgd: rate 1/4, epochs: 8", 8)[7];
+fn a_changing_rate_is_a_multiple_of_encrypted_gradients() {
+    let options = "sgd: rate [1/2, 1/4, 1/8], epochs: 3";
+    let expected = trained(options, 3)[2];
+    let least = trained("sgd: rate 1/8, epochs: 3", 3)[2];
     for (scheme, near) in [(SchemeChoice::Ckks, 0.01), (SchemeChoice::Tfhe, 0.1)] {
-        let found = simulated(options, scheme, 8);
+        let found = simulated(options, scheme, 3);
         let off = |to: [f32; 3]| found.iter().zip(to).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off(expected) < near, "{found:?}, in the clear {expected:?}");
-        assert!(off(free) > 2.0 * near, "{found:?}, without decay {free:?}");
+        assert!(off(least) > 2.0 * near, "{found:?}, at the least rate {least:?}");
     }
 }
 

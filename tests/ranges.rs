@@ -172,12 +172,13 @@ fn convolutions_and_pools_have_ranges_by_rule() {
         [(16.0, Reason::Convolution)]
     );
     assert_eq!(of("conv2d(4, pad: same) |> avg_pool |> tanh", "tanh"), [(16.0, Reason::Convolution)]);
-    // The differences of two rounds of a tournament, then what has won.
+    // The differences of two rounds of a tournament: those of convolutions, then those of tables.
     let pool = "conv2d(4, pad: same) |> max_pool |> relu";
-    assert_eq!(of(pool, "max"), [(16.0, Reason::Convolution); 2]);
+    assert_eq!(of(pool, "max"), [(16.0, Reason::Convolution), (16.0, Reason::Difference)]);
     assert_eq!(of(pool, "relu").len(), 1);
-    // Of tables' outputs, differences have a range of their own.
-    assert_eq!(of("conv2d(4, pad: same) |> sigmoid |> max_pool", "max"), [(1.0, Reason::Certain); 2]);
+    // Differences of tables' outputs are certain, twice as wide after a round: b + max(a − b, 0), each term up to 1.
+    let certain = [(1.0, Reason::Certain), (2.0, Reason::Certain)];
+    assert_eq!(of("conv2d(4, pad: same) |> sigmoid |> max_pool", "max"), certain);
     // What is written wins.
     let written = of_images("conv2d(4, pad: same) |> narrow |> relu")
         .replace("model", "fn narrow(z: [c, h, w] in -8..8) -> [c, h, w] { z }\nmodel");

@@ -45,7 +45,7 @@ pub enum Command {
     Plan(PlanArgs),
     /// Explain a diagnostic code, or list all of them
     Explain(ExplainArgs),
-    /// Measure this machine: seconds per bootstrap, product, switch and packing
+    /// Measure this machine: seconds per bootstrap, product, switch and packing, or of a step of programs
     Bench(BenchArgs),
 }
 
@@ -136,12 +136,22 @@ pub struct ExplainArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  hesn bench --profile fast --json")]
+#[command(after_help = "Examples:\n  hesn bench --profile fast --json\n  \
+    hesn bench examples/mlp.hes examples/cnn.hes --scheme ckks --steps 2")]
 pub struct BenchArgs {
+    /// Programs: a table of what an encrypted step of each takes, in Markdown; without any, unit costs are measured
+    #[arg(value_name = "FILE", conflicts_with = "profile")]
+    pub files: Vec<PathBuf>,
+    /// Encrypted steps of each program
+    #[arg(long, value_name = "N", default_value = "1", requires = "files")]
+    pub steps: NonZeroUsize,
+    /// Ciphertexts that functions of the programs are looked up on
+    #[arg(long, value_enum, default_value_t = SchemeName::Auto, requires = "files")]
+    pub scheme: SchemeName,
     /// Parameters to measure; otherwise the default of both schemes
     #[arg(long, value_name = "NAME", value_parser = profiles())]
     pub profile: Option<String>,
-    /// Print one JSON object
+    /// Print JSON: one object for the unit costs, or for each program
     #[arg(long)]
     pub json: bool,
 }

@@ -6,6 +6,7 @@
 
 mod args;
 mod bench;
+mod bench_programs;
 mod check;
 mod explain;
 mod format;
@@ -41,7 +42,8 @@ pub fn main() -> ExitCode {
     let status = match &cli.command {
         Command::Check(args) => check::run(args, &shell),
         Command::Explain(args) => explain::run(args, &shell),
-        Command::Bench(args) => bench::run(args, &shell),
+        Command::Bench(args) if args.files.is_empty() => bench::run(args, &shell),
+        Command::Bench(args) => bench_programs::run(args, &shell),
         Command::Run(args) => run::run(args, &shell),
         Command::Plan(args) => plan::run(args, &shell),
     };

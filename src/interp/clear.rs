@@ -76,8 +76,8 @@ impl Engine for ClearEngine {
         "clear"
     }
 
-    fn begin_epoch(&mut self, epoch: usize) -> Result<(), EngineError> {
-        self.multiple = self.optimizer.multiple(epoch);
+    fn begin_epoch(&mut self, epoch: usize, multiple: u32) -> Result<(), EngineError> {
+        self.multiple = multiple;
         let Some(task) = &self.masked else { return Ok(()) };
         let step = prepare_epoch(task, epoch).map_err(|error| EngineError::Failed(error.to_string()))?;
         if let Some((graph, gradients)) = step {

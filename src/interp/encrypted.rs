@@ -53,6 +53,8 @@ pub struct Server<'a> {
     schedule: &'a Schedule,
     /// Public initial weights, by master.
     initial: Vec<Vec<f32>>,
+    /// Of the least learning rate.
+    multiple: i64,
     /// By master: its pieces.
     masters: Vec<Vec<Ciphertext>>,
     /// By site.
@@ -104,7 +106,7 @@ impl<'a> Server<'a> {
                     .collect()
             })
             .collect();
-        Ok(Self { keys, profile, schedule, initial, masters, tables, public })
+        Ok(Self { keys, profile, schedule, initial, multiple: 1, masters, tables, public })
     }
 
     pub fn initial(&self) -> &[Vec<f32>] {
@@ -114,6 +116,11 @@ impl<'a> Server<'a> {
     /// The masters: what the weights have changed since the start, encrypted.
     pub fn masters(&self) -> &[Vec<Ciphertext>] {
         &self.masters
+    }
+
+    /// Takes this multiple of the least learning rate, which the plan is made for, from now on.
+    pub fn set_rate(&mut self, multiple: u32) {
+        self.multiple = i64::from(multiple);
     }
 
     /// One step of gradient descent.
@@ -127,7 +134,7 @@ impl<'a> Server<'a> {
                     Source::Master(_) => continue,
                 };
                 for (own, gradient) in self.masters[index].iter_mut().zip(gradient) {
-                    match factor {
+                    match factor * self.multiple {
                         1 => own.sub_assign(gradient)?,
                         -1 => own.add_assign(gradient)?,
                         factor => own.sub_assign(&gradient.mul_integer(factor)?)?,

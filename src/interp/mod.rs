@@ -1,7 +1,7 @@
 //! Engines that run a schedule: `clear` (f32), `simulate` (integers and predicted noise), `encrypted`.
 //!
 //! In: the typed graph or its schedule, batches of samples. Out: trained parameters. Knows no file and no terminal;
-//! only `encrypted` needs the kernels of `he`.
+//! only `encrypted` needs the kernels of `he`. `clear` and `simulate` share the arithmetic of `numeric`.
 
 pub mod clear;
 pub mod encode;
@@ -103,11 +103,8 @@ pub struct Traffic {
 pub trait Engine {
     fn name(&self) -> &'static str;
 
-    /// Called before the first step of each epoch (from 0): the rate may change.
-    fn begin_epoch(&mut self, epoch: usize) -> Result<(), EngineError> {
-        let _ = epoch;
-        Ok(())
-    }
+    /// Called before the first step of each epoch (from 0), whose rate is this multiple of the least one.
+    fn begin_epoch(&mut self, epoch: usize, multiple: u32) -> Result<(), EngineError>;
 
     /// One step of gradient descent on a batch.
     fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError>;

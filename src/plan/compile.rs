@@ -158,8 +158,6 @@ fn unencrypted(task: &TrainTask) -> Option<Diagnostic> {
         "`momentum`"
     } else if !task.graph.masks.is_empty() && task.epochs.value > 1 {
         "a mask that changes from epoch to epoch"
-    } else if !task.optimizer.is_constant() {
-        "a rate that changes"
     } else {
         return None;
     };

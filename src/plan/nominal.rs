@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::graph::{Graph, Init, Op, ParamInfo};
+use crate::graph::{Graph, Init, NONE, Op, ParamInfo};
 
-use super::form::Form;
+use super::form::{Form, Term};
 use super::lower::{AtomKind, Lowered, Product, Side, SiteInput};
 
 /// Sizes that the architecture and the data declaration give; never private data.
@@ -68,8 +68,10 @@ impl Sizes {
         if has_label {
             return OUTPUT_DELTA_RMS;
         }
-        let squares: f64 =
-            form.terms.iter().map(|t| (t.coefficient * self.atoms[t.atom.0 as usize]).powi(2)).sum();
+        // A term that reaches some of the elements counts for these.
+        let reach = |map: &[u32]| map.iter().filter(|&&i| i != NONE).count() as f64 / map.len().max(1) as f64;
+        let square = |t: &Term| reach(&t.map) * (t.coefficient * self.atoms[t.atom.0 as usize]).powi(2);
+        let squares: f64 = form.terms.iter().map(square).sum();
         let constant = form.constant.get(0);
         let size = (squares + constant * constant).sqrt();
         if size > 0.0 { size } else { 1.0 }
@@ -92,9 +94,16 @@ impl Sizes {
 }
 
 fn reads_derivative(graph: &Graph, lowered: &Lowered, form: &Form) -> bool {
-    form.terms.iter().any(|term| match lowered.atoms[term.atom.0 as usize].kind {
-        AtomKind::Product(p) => lowered.products.get(p).is_some_and(|p| graph.node(p.node).origin.derivative),
-        _ => false,
+    form.terms.iter().any(|term| {
+        let node = match lowered.atoms[term.atom.0 as usize].kind {
+            AtomKind::Product(p) => lowered.products.get(p).map(|p| p.node),
+            // A gradient that a mask has hidden in part.
+            AtomKind::Lut { site, .. } => {
+                lowered.sites.get(site).filter(|site| site.multiplier.is_some()).map(|site| site.node)
+            }
+            _ => None,
+        };
+        node.is_some_and(|node| graph.node(node).origin.derivative)
     })
 }
 

@@ -154,6 +154,10 @@ impl Roles for Client {
         server.masters().iter().flatten().map(|own| own.to_bytes().len()).sum()
     }
 
+    fn set_rate(server: &mut Server<'_>, multiple: u32) {
+        server.set_rate(multiple);
+    }
+
     fn step(
         server: &mut Server<'_>,
         batch: &EncryptedBatch,

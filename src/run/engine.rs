@@ -89,6 +89,11 @@ impl<R: Roles> Engine for EncryptedEngine<'_, R> {
         "encrypted"
     }
 
+    fn begin_epoch(&mut self, _: usize, multiple: u32) -> Result<(), EngineError> {
+        R::set_rate(&mut self.server, multiple);
+        Ok(())
+    }
+
     fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError> {
         let missing = || EngineError::Failed(format!("batch {} was not encrypted", batch.index));
         let restored;

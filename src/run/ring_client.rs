@@ -117,6 +117,10 @@ impl Roles for RingClient {
         server.weight_bytes()
     }
 
+    fn set_rate(server: &mut RingServer<'_>, multiple: u32) {
+        server.set_rate(multiple);
+    }
+
     fn step(
         server: &mut RingServer<'_>,
         batch: &RingBatch,

@@ -40,6 +40,9 @@ pub trait Roles: Sized {
     /// Bytes of the masters as the client gets them back.
     fn weight_bytes(server: &Self::Server<'_>) -> usize;
 
+    /// Takes this multiple of the least learning rate from now on.
+    fn set_rate(server: &mut Self::Server<'_>, multiple: u32);
+
     /// One step of gradient descent, by the server; where its time went.
     fn step(
         server: &mut Self::Server<'_>,

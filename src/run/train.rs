@@ -104,7 +104,7 @@ pub fn train(
                 let why = "its masks change from epoch to epoch, which runs with `--engine clear` only";
                 return Err(EngineError::Failed(why.into()).into());
             }
-            engine.begin_epoch(epoch)?;
+            engine.begin_epoch(epoch, training.optimizer.multiple(epoch))?;
             epoch_began = Instant::now();
         }
         let step_began = Instant::now();
@@ -278,7 +278,7 @@ fn compare(
     for step in 0..length.steps {
         let epoch = step / length.steps_per_epoch;
         if step % length.steps_per_epoch == 0 {
-            engine.begin_epoch(epoch)?;
+            engine.begin_epoch(epoch, training.optimizer.multiple(epoch))?;
         }
         let order = batches.epoch(epoch);
         let index = order[step % length.steps_per_epoch] as usize % draws.count();

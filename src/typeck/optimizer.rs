@@ -7,7 +7,7 @@ use crate::diagnostics::Diagnostic;
 use crate::parser::ast::*;
 
 /// The largest ratio of two rates of a training: the product of a gradient's integers and this must not overflow.
-const MAX_RATIO: f64 = 65_536.0;
+const MAX_RATIO: f64 = 4096.0;
 
 /// The least learning rate, and the rest of the options about the descent. Errors go to the options' list.
 pub fn optimizer(options: &mut Options<'_, '_>, epochs: usize) -> Option<(Spanned<f64>, Optimizer)> {

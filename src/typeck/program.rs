@@ -129,11 +129,6 @@ impl Optimizer {
     pub fn multiple(&self, epoch: usize) -> u32 {
         self.multiples.get(epoch).or(self.multiples.last()).copied().unwrap_or(1)
     }
-
-    /// Whether every epoch has the same rate.
-    pub fn is_constant(&self) -> bool {
-        self.multiples.windows(2).all(|pair| pair[0] == pair[1])
-    }
 }
 
 /// Frozen layers at the beginning of a model: they need no secret weights, so the client computes them in the clear.

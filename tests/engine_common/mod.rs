@@ -133,6 +133,48 @@ pub fn cnn(activation: &ScalarFn) -> (Graph, NodeId) {
     (g, l)
 }
 
+/// The largest value of each 2×2 window, as a tournament.
+pub fn max_pool(g: &mut Graph, x: NodeId) -> NodeId {
+    let o = Origin::default();
+    let windows = g.window(x, [2, 2], 2, &o).unwrap();
+    let shape = g.node(windows).shape[..3].to_vec();
+    let mut rest = g.reshape(windows, &[shape.as_slice(), &[4]].concat(), &o).unwrap();
+    for half in [2, 1] {
+        let low = g.slice(rest, 3, 0, half, 1, &o).unwrap();
+        let high = g.slice(rest, 3, half, half, 1, &o).unwrap();
+        rest = g.max(low, high, &o).unwrap();
+    }
+    g.reshape(rest, &shape, &o).unwrap()
+}
+
+/// The mean of each 2×2 window.
+pub fn avg_pool(g: &mut Graph, x: NodeId) -> NodeId {
+    let o = Origin::default();
+    let windows = g.window(x, [2, 2], 2, &o).unwrap();
+    let rows = g.sum(windows, 4, &o).unwrap();
+    let sum = g.sum(rows, 3, &o).unwrap();
+    g.scale(sum, 0.25, &o).unwrap()
+}
+
+/// A convolution of 4×4 images with a max-pool before the activation, another one with a mean pool behind it, 2 outputs.
+pub fn pooled(activation: &ScalarFn) -> (Graph, NodeId) {
+    let o = Origin::default();
+    let mut g = Graph::default();
+    let x = g.input(&[1, 8, 8], &o).unwrap();
+    let h = conv(&mut g, x, 2, 3, 1, 1);
+    let h = max_pool(&mut g, h);
+    let h = g.lut(h, activation.clone(), &o).unwrap();
+    let h = conv(&mut g, h, 2, 3, 1, 1);
+    let h = g.lut(h, activation.clone(), &o).unwrap();
+    let h = avg_pool(&mut g, h);
+    let h = g.reshape(h, &[8], &o).unwrap();
+    let z = dense(&mut g, h, 8, 2, Init::HeNormal);
+    let y = g.label(&[2], &o).unwrap();
+    let l = loss(&mut g, z, y);
+    let l = g.scale(l, 2.0, &o).unwrap();
+    (g, l)
+}
+
 pub struct Sample {
     pub features: Vec<f32>,
     pub labels: Vec<f32>,

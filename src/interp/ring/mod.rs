@@ -31,6 +31,8 @@ pub struct RingServer<'a> {
     plan: &'a GatherPlan,
     /// Public initial weights, by master.
     initial: Vec<Vec<f32>>,
+    /// Of the least learning rate.
+    multiple: i64,
     /// By master: its pieces.
     masters: Vec<Vec<SmallCiphertext>>,
     /// By site and table.
@@ -96,7 +98,7 @@ impl<'a> RingServer<'a> {
             })
             .collect();
         let ends = last_reads(schedule);
-        Ok(Self { keys, schedule, plan, initial, masters, functions, outputs, public, ends })
+        Ok(Self { keys, schedule, plan, initial, multiple: 1, masters, functions, outputs, public, ends })
     }
 
     pub fn keys(&self) -> &ServerKeys {
@@ -117,6 +119,11 @@ impl<'a> RingServer<'a> {
         self.masters.iter().flatten().map(SmallCiphertext::wire_bytes).sum()
     }
 
+    /// Takes this multiple of the least learning rate, which the plan is made for, from now on.
+    pub fn set_rate(&mut self, multiple: u32) {
+        self.multiple = i64::from(multiple);
+    }
+
     /// One step of gradient descent. Ciphertexts are dropped after their last use.
     pub fn step(&mut self, batch: &RingBatch, watch: &dyn Watch) -> Done<StageSeconds> {
         let began = Instant::now();
@@ -129,7 +136,7 @@ impl<'a> RingServer<'a> {
                     Source::Master(_) => continue,
                 };
                 for (own, gradient) in self.masters[index].iter_mut().zip(gradient) {
-                    match factor {
+                    match factor * self.multiple {
                         1 => own.sub_assign(gradient)?,
                         factor => own.add_assign(&scaled(gradient, -factor))?,
                     }

@@ -74,6 +74,8 @@ struct Simulation<'a, D: Domain> {
     /// Public initial weights, by master.
     initial: Vec<Vec<f32>>,
     masters: Vec<Vec<D::Number>>,
+    /// Of the least learning rate.
+    multiple: i64,
     excesses: Vec<Excess>,
     /// Of the next step.
     noise: Noise,
@@ -95,6 +97,7 @@ impl<'a, D: Domain> Simulation<'a, D> {
         Self {
             prepared: Prepared::new(schedule, &initial),
             masters: masters.collect(),
+            multiple: 1,
             excesses: vec![Excess::default(); schedule.sites.len()],
             domain,
             schedule,
@@ -322,7 +325,7 @@ impl<'a, D: Domain> Simulation<'a, D> {
                     Source::Master(_) => continue,
                 };
                 for (own, &g) in self.masters[index].iter_mut().zip(gradient) {
-                    *own = domain.centred(D::add(*own, D::times(g, -factor)));
+                    *own = domain.centred(D::add(*own, D::times(g, -factor * self.multiple)));
                 }
             }
         }
@@ -396,6 +399,11 @@ impl<'a> SimulateEngine<'a> {
 impl Engine for SimulateEngine<'_> {
     fn name(&self) -> &'static str {
         "simulate"
+    }
+
+    fn begin_epoch(&mut self, _: usize, multiple: u32) -> Result<(), EngineError> {
+        of_scheme!(&mut self.scheme, simulation => simulation.multiple = i64::from(multiple));
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch<'_>, watch: &dyn Watch) -> Result<(), EngineError> {

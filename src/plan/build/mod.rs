@@ -1,6 +1,7 @@
 //! Scheduling: layouts, levels, amplitudes and the order of stages for a lowered program.
 
 mod amplitudes;
+mod images;
 mod orient;
 mod scales;
 
@@ -353,7 +354,14 @@ impl Builder<'_> {
     }
 
     /// The reads of a form at an amplitude: products where they stand, leaves packed beside them.
-    fn reads(&mut self, node: NodeId, form: &Form, amplitude: f64) -> Result<Vec<Read>, Diagnostic> {
+    /// `multiplier` is the site whose outputs multiply those of the site that reads.
+    fn reads(
+        &mut self,
+        node: NodeId,
+        form: &Form,
+        amplitude: f64,
+        multiplier: Option<usize>,
+    ) -> Result<Vec<Read>, Diagnostic> {
         let mut reads: Vec<Read> = Vec::new();
         let mut leaf = Form { terms: Vec::new(), constant: Constant::Uniform(0.0), ..form.clone() };
         for term in &form.terms {
@@ -398,7 +406,10 @@ impl Builder<'_> {
                 },
                 None => {
                     let batch = if leaf.per_sample { self.batch } else { 1 };
-                    Layout::contiguous(self.parameters.degree(), form.elements(), batch)
+                    let image = if leaf.per_sample { self.image_layout(form, multiplier) } else { None };
+                    image.unwrap_or_else(|| {
+                        Layout::contiguous(self.parameters.degree(), form.elements(), batch)
+                    })
                 }
             };
             let operand = self.operand(node, &leaf, leaf.per_sample, &layout, amplitude, 0);
@@ -423,7 +434,7 @@ impl Builder<'_> {
                 _ => None,
             });
         let node = product.unwrap_or_default();
-        let mut reads = self.reads(node, form, master.amplitude * per_step)?.into_iter();
+        let mut reads = self.reads(node, form, master.amplitude * per_step, None)?.into_iter();
         match (reads.next(), reads.next(), &form.constant) {
             (Some(read), None, Constant::Uniform(0.0)) if !read.per_sample && keeps_order(&read.map) => {
                 master.layout = read.layout;
@@ -466,7 +477,8 @@ impl Builder<'_> {
                     (vec![read], Constant::Uniform(0.0), masters[index].range, rms)
                 }
                 SiteInput::Form(form) => {
-                    let reads = self.reads(site.node, form, self.t() / (4.0 * site.range))?;
+                    let factor = site.multiplier.map(|(factor, _)| factor);
+                    let reads = self.reads(site.node, form, self.t() / (4.0 * site.range), factor)?;
                     (reads, form.constant.clone(), site.range, self.sizes.form(&self.lowered, form))
                 }
             };
@@ -505,7 +517,7 @@ impl Builder<'_> {
             for (form, &range) in self.lowered.outputs.clone().iter().zip(*ranges) {
                 let amplitude = self.t() / (4.0 * range);
                 let node = NodeId::default();
-                let reads = self.reads(node, form, amplitude)?;
+                let reads = self.reads(node, form, amplitude, None)?;
                 let (constant, shape) = (form.constant.clone(), form.shape.clone());
                 outputs.push(Output { reads, constant, amplitude, range, shape });
             }

@@ -145,7 +145,7 @@ impl Builder<'_> {
     }
 
     /// The product, and the place in it, that a table read for an element of a looked-up value; the first one of several.
-    fn origin(&self, form: &Form, element: usize) -> Option<(usize, Place)> {
+    pub(super) fn origin(&self, form: &Form, element: usize) -> Option<(usize, Place)> {
         let term = form.terms.iter().find(|term| term.map[element] != NONE)?;
         let index = term.map[element] as usize;
         match self.lowered.atoms[term.atom.0 as usize].kind {
@@ -153,10 +153,15 @@ impl Builder<'_> {
                 let step = *self.product_at.get(&product)?;
                 Some((step, *self.products[step].layout.places.get(index)?))
             }
-            AtomKind::Lut { site, .. } => match &self.lowered.sites.get(site)?.input {
-                SiteInput::Form(inner) => self.origin(inner, index),
-                SiteInput::Master(_) => None,
-            },
+            AtomKind::Lut { site, .. } => {
+                // What is multiplied in slots stands where its factor stood.
+                let own = self.lowered.sites.get(site)?;
+                let multiplier = own.multiplier.and_then(|(factor, _)| self.lowered.sites.get(factor));
+                match &multiplier.unwrap_or(own).input {
+                    SiteInput::Form(inner) => self.origin(inner, index),
+                    SiteInput::Master(_) => None,
+                }
+            }
             _ => None,
         }
     }

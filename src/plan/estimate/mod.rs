@@ -392,16 +392,21 @@ fn fit_errors(schedule: &Schedule) -> Vec<f64> {
 /// Where noise is a large part of a value's range, a range too narrow, or a function badly approximated.
 pub fn warnings(schedule: &Schedule, steps: usize) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (site, error) in schedule.sites.iter().zip(fit_errors(schedule)) {
-        if error > NOTABLE_FIT_ERROR {
-            let names: Vec<&str> = site.tables.iter().map(|t| t.name.as_str()).collect();
-            warnings.push(format!(
-                "`{}` is approximated with an error of {:.0} % of its largest value on ±{}: narrow the range, write a smoother \
-                 function, or use `--scheme tfhe`",
-                names.join(" + "),
-                100.0 * error,
-                site.range
-            ));
+    let functions = schedule.ring.as_ref().map_or(&[][..], |ring| &ring.functions);
+    for (site, own) in schedule.sites.iter().zip(functions) {
+        for (table, function) in site.tables.iter().zip(own) {
+            // The step of a mask may be as soft as a polynomial makes it.
+            let notable =
+                if function.factor.is_some() { 10.0 * NOTABLE_FIT_ERROR } else { NOTABLE_FIT_ERROR };
+            if function.fit_error > notable {
+                warnings.push(format!(
+                    "`{}` is approximated with an error of {:.0} % of its largest value on ±{}: narrow the range, write a \
+                     smoother function, or use `--scheme tfhe`",
+                    table.name,
+                    100.0 * function.fit_error,
+                    site.range
+                ));
+            }
         }
     }
     for site in &schedule.sites {

@@ -31,8 +31,15 @@ impl Lanes {
     /// Polynomials whose values stand at multiples of a power of two, interleaved in their order; shifted first so that no
     /// value has a minus, where that can be.
     fn merged(degree: usize, stands: &[Option<Stand>]) -> Option<Self> {
-        let all: Vec<Stand> = stands.iter().copied().collect::<Option<_>>()?;
-        let polynomials = all.iter().map(|(polynomial, ..)| polynomial + 1).max()?;
+        let mut all: Vec<Stand> = stands.iter().copied().collect::<Option<_>>()?;
+        // Only the polynomials that are read.
+        let mut used: Vec<usize> = all.iter().map(|(polynomial, ..)| *polynomial).collect();
+        used.sort_unstable();
+        used.dedup();
+        for stand in &mut all {
+            stand.0 = used.binary_search(&stand.0).ok()?;
+        }
+        let polynomials = used.len();
         let exponent = |&(_, place, negate): &Stand| place as usize + usize::from(negate) * degree;
         let base = start(degree, all.iter().map(exponent));
         let place = |stand: &Stand| (exponent(stand) + 2 * degree - base) % degree;
@@ -107,6 +114,20 @@ fn stands(schedule: &Schedule, site: &SiteStep, read: &Read) -> Vec<Option<Stand
                 (at.polynomial, at.coefficient as u32, at.sign < 0)
             }));
         }
+    }
+    out
+}
+
+/// The first place of each value in any of the reads, whose polynomials are numbered one after another.
+fn first_of(reads: &[Vec<Option<Stand>>]) -> Vec<Option<Stand>> {
+    let mut out: Vec<Option<Stand>> = Vec::new();
+    let mut base = 0;
+    for stands in reads {
+        out.resize(stands.len(), None);
+        for (slot, stand) in out.iter_mut().zip(stands).filter(|(slot, _)| slot.is_none()) {
+            *slot = stand.map(|(polynomial, place, negate)| (base + polynomial, place, negate));
+        }
+        base += stands.iter().flatten().map(|(polynomial, ..)| polynomial + 1).max().unwrap_or(0);
     }
     out
 }
@@ -204,8 +225,11 @@ pub(super) fn choose(
         .collect();
     let mut candidates: Vec<Lanes> = Vec::new();
     let of_reads = reads.iter().filter_map(|stands| Lanes::merged(degree, stands));
+    let together = Lanes::merged(degree, &first_of(&reads));
     let of_uses = uses.iter().filter_map(|(operand, term, _)| Lanes::of_use(schedule, operand, term));
-    for lanes in of_reads.chain(of_uses).chain([Lanes::dense(degree, samples * site.elements)]) {
+    for lanes in
+        of_reads.chain(together).chain(of_uses).chain([Lanes::dense(degree, samples * site.elements)])
+    {
         if !candidates.contains(&lanes) {
             candidates.push(lanes);
         }

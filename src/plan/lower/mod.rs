@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::diagnostics::{Diagnostic, Span};
 use crate::graph::{Constant, ConvGeometry, Graph, NodeId, Op, ParamId, ScalarExpr};
 
-use super::form::{AtomId, Form};
+use super::form::{AtomId, Form, Term};
 use super::parameters::Parameters;
 
 mod conv;
@@ -310,7 +310,7 @@ impl<'a> Lowering<'a> {
             Op::Contract { left, right, out } => {
                 self.contract(id, &operands, [left.clone(), right.clone(), out.clone()])?
             }
-            Op::BatchSum => self.batch_sum(id, operands[0])?,
+            Op::BatchSum => self.batch_sum(id, operands[0]),
             Op::Lut(function) => {
                 let expr = function.expr.clone();
                 let range = self.ranges.site(operands[0]);
@@ -454,25 +454,32 @@ impl<'a> Lowering<'a> {
         Form::atom(atom, shape, per_sample)
     }
 
-    /// The sum over the batch: of a product, within the product; of a leaf, a product with one.
-    fn batch_sum(&mut self, id: NodeId, operand: NodeId) -> Result<Form, Diagnostic> {
+    /// The sum over the batch: of products, within them; of leaves, a product with one.
+    fn batch_sum(&mut self, id: NodeId, operand: NodeId) -> Form {
         let form = self.form(operand);
         let shape = form.shape.clone();
-        if let [term] = form.terms.as_slice()
-            && let AtomKind::Product(product) = self.out.atoms[term.atom.0 as usize].kind
-            && form.constant == Constant::Uniform(0.0)
-        {
+        // Products sum over the batch by themselves, each in its own sum.
+        let (products, leaves): (Vec<Term>, Vec<Term>) = form
+            .terms
+            .iter()
+            .cloned()
+            .partition(|term| matches!(self.out.atoms[term.atom.0 as usize].kind, AtomKind::Product(_)));
+        let rest = Form { terms: leaves, ..form };
+        let mut sum =
+            Form { terms: Vec::new(), per_sample: false, constant: Constant::Uniform(0.0), ..rest.clone() };
+        for mut term in products {
+            let AtomKind::Product(product) = self.out.atoms[term.atom.0 as usize].kind else { continue };
             let mut summed = self.out.products[product].clone();
             summed.batch_sum = true;
-            let (depth, term) = (self.depth[product], term.clone());
+            let depth = self.depth[product];
             let own_shape = self.out.atoms[term.atom.0 as usize].shape.clone();
-            let atom_form = self.push_product(summed, depth, &own_shape);
-            let mut out = form.clone();
-            out.per_sample = false;
-            out.terms[0].atom = atom_form.terms[0].atom;
-            return Ok(out);
+            term.atom = self.push_product(summed, depth, &own_shape).terms[0].atom;
+            sum.terms.push(term);
         }
-        let leaf = if self.is_leaf(&form) { form } else { self.refresh(id, operand) };
+        if rest.terms.is_empty() && rest.constant == Constant::Uniform(0.0) && !sum.terms.is_empty() {
+            return sum;
+        }
+        let leaf = rest;
         let labels: Vec<u8> = (0..shape.len() as u8).map(|axis| b'a' + axis).collect();
         let product = Product {
             node: id,
@@ -484,7 +491,7 @@ impl<'a> Lowering<'a> {
             batch_sum: true,
             side_per_sample: [true, true],
         };
-        Ok(self.push_product(product, 1, &shape))
+        sum.add(&self.push_product(product, 1, &shape), 1.0)
     }
 }
 

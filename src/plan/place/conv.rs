@@ -67,9 +67,9 @@ impl Axis {
     }
 }
 
-/// Rows and columns of the grid that a convolution needs whose result has so many phases; powers of two.
+/// Rows and columns of the grid that a convolution needs whose result has so many phases.
 pub fn room(geometry: &ConvGeometry, phases: usize) -> [usize; 2] {
-    Axis::both(geometry, phases).map(|axis| axis.room().next_power_of_two())
+    Axis::both(geometry, phases).map(|axis| axis.room())
 }
 
 /// Where the images of a network stand.
@@ -77,7 +77,7 @@ pub fn room(geometry: &ConvGeometry, phases: usize) -> [usize; 2] {
 pub struct Grid {
     degree: usize,
     columns: usize,
-    /// From one column to the next.
+    /// From one column to the next: a power of two, so that trees of automorphisms take polynomials apart.
     spacing: usize,
     /// Samples between two columns.
     samples: usize,
@@ -100,7 +100,7 @@ impl Grid {
         if needed > degree {
             return Err(NoLayout::TooLarge { needed, degree });
         }
-        let spacing = degree / needed;
+        let spacing = 1 << (degree / needed).ilog2();
         let samples = spacing.min(batch.max(1).next_power_of_two());
         Ok(Some(Self { degree, columns, spacing, samples }))
     }

@@ -164,11 +164,11 @@ proptest::proptest! {
 
 #[test]
 fn phases_make_room_for_samples() {
-    // LeNet-5: the pools want phases, so that all of its images share a grid of 8×8.
+    // LeNet-5: the pools want phases, so that all of its images share a grid of 8×8 positions.
     let first = geometry(1, 6, [28, 28], [5, 5], 1, [2, 2, 2, 2]);
     let second = geometry(6, 16, [14, 14], [5, 5], 1, [0; 4]);
-    assert_eq!([room(&first, 4), room(&second, 2)], [[8, 8], [8, 8]]);
-    assert_eq!([room(&first, 1), room(&second, 1)], [[32, 32], [16, 16]]);
+    assert_eq!([room(&first, 4), room(&second, 2)], [[8, 8], [7, 7]]);
+    assert_eq!([room(&first, 1), room(&second, 1)], [[30, 30], [14, 14]]);
     let products = [product(ConvPart::Result, &first, 4), product(ConvPart::Kernel, &second, 2)];
     let grid = Grid::of(&products, 4096, 128).unwrap().unwrap();
     let placed = grid.place(&products[0], ConvPart::Result, &first, 4);
