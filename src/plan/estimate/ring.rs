@@ -84,20 +84,25 @@ pub(super) fn working_bytes(schedule: &Schedule, profile: &RingProfile) -> f64 {
     };
     let mut live: usize =
         (0..schedule.masters.len()).map(|i| polynomials(Source::Master(i)) * ciphertext).sum();
-    let mut peak = live as f64;
+    let looked_up = |site: usize| {
+        let rings = schedule.ring.as_ref().map_or(0, |ring| ring.gather.sites[site].lanes.rings);
+        rings * schedule.sites[site].tables.len()
+    };
+    let mut peak = live;
     for (stage, ends) in schedule.stages.iter().zip(last_reads(schedule)) {
         let own: usize = match stage {
             Stage::Operands(own) => own.iter().map(|&i| polynomials(Source::Operand(i))).sum(),
             Stage::Products(own) => own.iter().map(|&i| polynomials(Source::Product(i))).sum(),
-            Stage::Tables(_) => 0,
+            Stage::Tables(own) => own.iter().map(|&site| looked_up(site)).sum(),
         };
         live += own * ciphertext;
-        let bootstrap = if matches!(stage, Stage::Tables(_)) { BOOTSTRAP } else { 0.0 };
-        peak = peak.max(live as f64 + bootstrap);
-        let ended: usize = ends.sources.iter().map(|&source| polynomials(source) * ciphertext).sum();
-        live = live.saturating_sub(ended);
+        peak = peak.max(live);
+        let ended: usize = ends.sources.iter().map(|&source| polynomials(source)).sum();
+        let ended = ended + ends.sites.iter().map(|&site| looked_up(site)).sum::<usize>();
+        live = live.saturating_sub(ended * ciphertext);
     }
-    peak + profile.transform_bytes as f64
+    // What a bootstrap frees stays with the allocator: its buffers are smaller than those it gives back to the system.
+    peak as f64 + BOOTSTRAP + profile.transform_bytes as f64
 }
 
 /// That a coefficient leaves the interval of the exponential at a modulus raise, in any bootstrap of the run.
