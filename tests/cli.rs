@@ -97,6 +97,7 @@ fn check_shows_types_where_asked() {
     let place = Workplace::with_program(PROGRAM);
     let types = place.hesn(&["check", "p.hes", "--types"]).succeeds();
     assert!(types.contains("bfv<0>") && types.contains("derivative of"), "{types}");
+    assert!(types.contains("±16 (from the number of features)") && types.contains("(weights)"), "{types}");
 }
 
 /// What a person sees of programs that cannot even be read.
@@ -181,6 +182,11 @@ fn what_is_too_large_for_memory_is_refused_before_it_runs() {
 
 fn records(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The sum of a record's parts.
+fn seconds(parts: &Value) -> f64 {
+    parts.as_object().unwrap().values().map(|part| part.as_f64().unwrap()).sum()
 }
 
 #[test]
@@ -298,6 +304,9 @@ fn a_plan_gives_scripts_everything_before_anything_runs() {
         assert!(records[0][field].as_f64().is_some_and(|x| x >= 0.0), "{field} in {}", records[0]);
     }
     assert_eq!(records[0]["alignments"], 0);
+    assert!(records[0]["alignments_naive"].is_u64() && records[0]["weight_bytes"].as_u64() > Some(0));
+    let parts = seconds(&records[0]["stage_seconds"]);
+    assert!((parts / records[0]["step_seconds"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{}", records[0]);
     assert!(records[0]["parameters"]["security_bits"].as_f64().unwrap() >= 128.0);
 }
 
@@ -308,6 +317,14 @@ fn a_small_program_trains_encrypted_from_the_command_line() {
     let records = records(&place.hesn(&args).succeeds());
     let done = records.last().unwrap();
     assert_eq!((&done["event"], &done["engine"]), (&"done".into(), &"encrypted".into()));
+    // What a step is made of adds up to its time.
+    let step = &records[0];
+    assert_eq!(step["event"], "step");
+    let (parts, whole) = (seconds(&step["stage_seconds"]), step["seconds"].as_f64().unwrap());
+    assert!((parts / whole - 1.0).abs() < 1e-3, "{parts} of {whole}");
+    assert!(
+        done["ciphertext_bytes_per_sample"].as_f64() > Some(0.0) && done["weight_bytes"].as_u64() > Some(0)
+    );
     let (encrypted, clear) =
         (done["test_accuracy"].as_f64().unwrap(), done["clear_accuracy"].as_f64().unwrap());
     assert!((encrypted - clear).abs() < 0.26, "{encrypted} against {clear}: one test sample at most");

@@ -29,7 +29,8 @@ fn ranged(text: &str) -> Result<(Graph, Ranges, Sources), String> {
         Task::Train(task) => {
             let (mut graph, nodes) = task.graph.with_joined_biases(&[task.loss, task.logits]).unwrap();
             let architecture = Architecture::of(&graph, nodes[1]);
-            let derivative = graph.differentiate(nodes[0]).unwrap();
+            let clip = task.optimizer.clip.map(|bound| (bound, nodes[1]));
+            let derivative = graph.differentiate_clipped(nodes[0], clip).unwrap();
             let gradients: Vec<_> = derivative.gradients.into_iter().map(|(_, node)| node).collect();
             let (graph, gradients) = graph.fused(&gradients).unwrap();
             let options = RangeOptions {
@@ -149,6 +150,53 @@ fn layers_have_the_ranges_that_training_is_stable_with() {
     let of = |name: &str| tables.iter().find(|table| table.0 == name).map(|table| (table.1, table.2));
     assert_eq!(of("relu"), Some((8.0, Reason::HiddenLayer)));
     assert_eq!(of("softplus'"), Some((16.0, Reason::Logits)));
+}
+
+/// A training of a net for images of 8×8 pixels.
+fn of_images(layers: &str) -> String {
+    format!(
+        "data d = csv(\"d.csv\") {{ label: y, scale: unit, split: 0.8, classes: 10 }}\n\
+         model M(x: [64]) -> [10] {{ x |> reshape([1, 8, 8]) |> {layers} |> flatten |> dense(10) }}\n\
+         train M on d {{ loss: one_vs_all, sgd: rate 0.5, batch: all, epochs: 15 }}\n"
+    )
+}
+
+#[test]
+fn convolutions_and_pools_have_ranges_by_rule() {
+    let of = |layers: &str, name: &str| -> Vec<(f64, Reason)> {
+        tables(&of_images(layers)).into_iter().filter(|t| t.0 == name).map(|t| (t.1, t.2)).collect()
+    };
+    assert_eq!(of("conv2d(4, pad: same) |> relu", "relu"), [(16.0, Reason::Convolution)]);
+    assert_eq!(
+        of("conv2d(4, pad: same, stride: 2) |> batch_norm |> relu", "relu"),
+        [(16.0, Reason::Convolution)]
+    );
+    assert_eq!(of("conv2d(4, pad: same) |> avg_pool |> tanh", "tanh"), [(16.0, Reason::Convolution)]);
+    // The differences of two rounds of a tournament, then what has won.
+    let pool = "conv2d(4, pad: same) |> max_pool |> relu";
+    assert_eq!(of(pool, "max"), [(16.0, Reason::Convolution); 2]);
+    assert_eq!(of(pool, "relu").len(), 1);
+    // Of tables' outputs, differences have a range of their own.
+    assert_eq!(of("conv2d(4, pad: same) |> sigmoid |> max_pool", "max"), [(1.0, Reason::Certain); 2]);
+    // What is written wins.
+    let written = of_images("conv2d(4, pad: same) |> narrow |> relu")
+        .replace("model", "fn narrow(z: [c, h, w] in -8..8) -> [c, h, w] { z }\nmodel");
+    let relu = tables(&written).into_iter().find(|table| table.0 == "relu");
+    assert_eq!(relu.map(|table| (table.1, table.2)), Some((8.0, Reason::Written)));
+}
+
+/// A clipped gradient is read in a range that holds its bound; a bound below 1 is kept by the table itself.
+#[test]
+fn gradients_are_read_in_the_range_of_their_bound() {
+    for (clip, range) in [("1/4", 1.0), ("3", 4.0)] {
+        let text = training("dense(16) |> relu |> dense(1)", &format!("binary_cross_entropy, clip: {clip}"));
+        let tables = tables(&text);
+        let clips: Vec<_> = tables.iter().filter(|table| table.0 == "clip").map(|t| (t.1, t.2)).collect();
+        assert!(
+            !clips.is_empty() && clips.iter().all(|clip| *clip == (range, Reason::Gradient)),
+            "{tables:?}"
+        );
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Unwatched, clear};
 use hesn::plan::choice::Choice;
 use hesn::plan::compile::{Evaluation, Settings, Training};
-use hesn::plan::estimate::{Costs, Extent, report};
+use hesn::plan::estimate::{Alignments, Costs, Extent, report};
 use hesn::plan::functions::ring_functions;
 use hesn::plan::lower::AtomKind;
 use hesn::plan::parameters::SchemeChoice;
@@ -235,7 +235,7 @@ fn the_report_of_a_slot_product() {
     let schedule = evaluation.schedule.as_ref().unwrap();
     let costs = Costs::typical(schedule.parameters, 1);
     let extent = Extent { steps: 1, samples: 1 };
-    let report = report("f", schedule, &costs, extent, 0, &evaluation.choice);
+    let report = report("f", schedule, &costs, extent, Alignments::default(), &evaluation.choice);
     // The tangent first: the values that it multiplies are looked up in a second bootstrap.
     assert_eq!((report.luts_per_step, report.bootstraps_per_step), (80, 2));
     let tables: Vec<_> = report.bootstraps.iter().map(|b| (b.tables.join(" "), b.values)).collect();

@@ -76,7 +76,7 @@ pub struct RunArgs {
     /// Threads to use; all cores by default
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
-    /// Refuse a run that needs more memory, as 8GiB; what is free by default
+    /// Keep within so much memory, as 8GiB: encrypted data waits in a file, or the run is refused; what is free by default
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub memory: Option<u64>,
     /// Write the weights and the scaling of the data to FILE, as JSON

@@ -9,7 +9,7 @@ use super::shell::Shell;
 use super::source::{self, Checked};
 use super::tasks::{self, Compiled};
 use crate::diagnostics::{Severity, Sources};
-use crate::graph::{Op, show_shape};
+use crate::graph::{NodeId, Op, show_shape};
 use crate::plan::compile::Settings;
 
 /// Characters of a source line that `--types` shows.
@@ -66,9 +66,12 @@ fn verdict(path: &Path, checked: &Checked) -> String {
     format!("{}: {verdict}\n", path.display())
 }
 
-/// The type of every value that one step computes, with the user's line that it comes from.
+/// The type of every value that one step computes, with the user's line that it comes from; where a table reads it, its
+/// range and why it is that one.
 fn types(compiled: &Compiled<'_>, sources: &Sources) -> String {
-    let Some((graph, typing)) = compiled.graph() else { return String::new() };
+    let (Some((graph, typing)), Some(ranges)) = (compiled.graph(), compiled.ranges()) else {
+        return String::new();
+    };
     let mut out = format!("{}\n", compiled.name());
     for id in graph.ids() {
         let node = graph.node(id);
@@ -83,9 +86,17 @@ fn types(compiled: &Compiled<'_>, sources: &Sources) -> String {
             let derivative = if node.origin.derivative { "derivative of " } else { "" };
             format!("line {line}: {derivative}{text}")
         });
+        let is_table = |user: &NodeId| matches!(graph.node(*user).op, Op::Lut(_) | Op::Refresh);
+        let range = match (&node.op, ranges.nodes.get(id.index()).copied().flatten()) {
+            (Op::Param(param), _) => format!("±{} (weights)", ranges.param(*param)),
+            (_, Some(range)) if graph.users(id).iter().any(is_table) => {
+                format!("±{} ({})", range.range, range.why)
+            }
+            _ => String::new(),
+        };
         let _ = writeln!(
             out,
-            "  {:<20}{:<20}{place}",
+            "  {:<20}{:<20}{range:<32}{place}",
             node.op.name(),
             format!("{ty}{}", show_shape(&node.shape))
         );

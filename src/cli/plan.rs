@@ -8,10 +8,11 @@ use super::args::PlanArgs;
 use super::format;
 use super::shell::Shell;
 use super::source;
+use super::summary;
 use super::tasks::{self, Compiled};
 use crate::diagnostics::{Diagnostic, Sources};
 use crate::graph::{Graph, show_shape};
-use crate::plan::estimate::{self, Costs, Extent, Report};
+use crate::plan::estimate::{self, Alignments, Costs, Extent, Report};
 use crate::plan::parameters::Parameters;
 use crate::run::calibrate;
 use crate::run::options::RunOptions;
@@ -51,6 +52,14 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
         }
         let Some(schedule) = compiled.schedule() else { continue };
         let schedule = schedule.as_ref().map_err(|diagnostics| report(diagnostics))?;
+        if let Compiled::Train { task, .. } = &compiled
+            && let Some(prefix) = &task.prefix
+        {
+            let shape = show_shape(&prefix.graph.node(prefix.output).shape);
+            shell.note(&format!(
+                "the client computes the frozen layers in the clear and encrypts {shape} for each sample"
+            ));
+        }
         let extent = match &compiled {
             Compiled::Train { training, data, .. } => {
                 let length = Length::of(training, data.train.len, &RunOptions::default());
@@ -60,7 +69,7 @@ fn plan(args: &PlanArgs, shell: &Shell) -> Result<(), Reported> {
         };
         let parameters = schedule.parameters;
         let costs = *costs.entry(parameters.name()).or_insert_with(|| measure(parameters, shell));
-        let alignments = typing.alignments.len();
+        let alignments = Alignments { solved: typing.alignments.len(), naive: typing.naive_alignments };
         let planned = estimate::report(compiled.name(), schedule, &costs, extent, alignments, choice);
         if args.json {
             shell.json(&planned);
@@ -115,12 +124,18 @@ fn show(report: &Report, costs: &Costs) -> String {
         row("moves per step", format::count(report.switches_per_step as u64), "automorphisms of small rings");
     }
     row("time per step", format::seconds(report.step_seconds), &format!("{} cores, {measured}", costs.cores));
+    row("  of which", summary::stages(&report.stage_seconds), "");
     row("time in all", format::seconds(report.train_seconds), "keys and encryption not included");
     row("memory", format::bytes(report.memory_bytes as f64), "");
     let sent = format!("{} when sent", format::bytes(report.key_wire_bytes as f64));
     row("keys", format::bytes(report.key_bytes as f64), &sent);
     row("ciphertext per sample", format::bytes(report.ciphertext_bytes_per_sample), "when sent");
-    row("alignments", report.alignments.to_string(), "");
+    row("weights", format::bytes(report.weight_bytes as f64), "when the client gets them back");
+    let naive = format!(
+        "an epoch; {} if every value entered at full depth",
+        format::count(report.alignments_naive as u64)
+    );
+    row("alignments", report.alignments.to_string(), &naive);
     row(
         "largest input error",
         format!("{:.3} %", 100.0 * report.lut_input_error),

@@ -108,6 +108,7 @@ impl Job<'_> {
             epochs: self.args.epochs.map(usize::from),
             seed: self.args.seed,
             compare: self.args.compare,
+            spill: false,
         }
     }
 
@@ -144,7 +145,7 @@ impl Job<'_> {
     }
 
     fn train(&self, task: &TrainTask, training: &Training, data: &Dataset) -> Result<(), Stop> {
-        let options = self.options();
+        let mut options = self.options();
         if let Some(path) = &self.args.out {
             model_file::check(path).map_err(|error| self.unwritable(path, &error))?;
         }
@@ -152,7 +153,7 @@ impl Job<'_> {
             let schedule = self.schedule(&training.schedule)?;
             let steps = Length::of(training, data.train.len, &options).steps;
             let samples = data.train.len.min(steps.saturating_mul(training.batch));
-            self.check_memory(&task.model, task.span, schedule, Extent { steps, samples })?;
+            options.spill = self.spills(&task.model, task.span, schedule, Extent { steps, samples })?;
             self.warn(schedule, steps)?;
         }
         let outcome = self.watched(&task.model, task.span, |observer| match &task.prefix {
@@ -180,7 +181,7 @@ impl Job<'_> {
         let span = task.span;
         if options.engine != EngineKind::Clear {
             let schedule = self.schedule(&evaluation.schedule)?;
-            self.check_memory(&evaluation.function, span, schedule, Extent { steps: 1, samples: 1 })?;
+            self.spills(&evaluation.function, span, schedule, Extent { steps: 1, samples: 1 })?;
             self.warn(schedule, 1)?;
         }
         let record =
@@ -204,15 +205,28 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Refuses what the memory will not hold.
-    fn check_memory(&self, name: &str, span: Span, schedule: &Schedule, extent: Extent) -> Result<(), Stop> {
+    /// Whether the encrypted data has to wait in a file.
+    ///
+    /// # Errors
+    /// What the memory will not hold even then.
+    fn spills(&self, name: &str, span: Span, schedule: &Schedule, extent: Extent) -> Result<bool, Stop> {
         if self.args.engine != EngineName::Encrypted {
-            return Ok(());
+            return Ok(false);
         }
         let needed = estimate::memory_bytes(schedule, extent) as u64;
         let source = if self.args.memory.is_some() { "`--memory` allows" } else { "this machine has free" };
         let limit = self.args.memory.or_else(available_memory_bytes).filter(|&limit| needed > limit);
-        let Some(limit) = limit else { return Ok(()) };
+        let Some(limit) = limit else { return Ok(false) };
+        let least = estimate::spilled_memory_bytes(schedule).map_or(needed, |least| least as u64);
+        if least <= limit && least < needed {
+            self.shell.note(&format!(
+                "the encrypted data waits in a temporary file: {} are needed, {source} {}",
+                format::bytes(needed as f64),
+                format::bytes(limit as f64)
+            ));
+            return Ok(true);
+        }
+        let needed = needed.min(least);
         let message = format!(
             "running `{name}` needs about {}, but {source} {}",
             format::bytes(needed as f64),

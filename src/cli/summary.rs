@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::format;
+use crate::plan::estimate::StageSeconds;
 use crate::run::events::{DoneRecord, ResultRecord, Scores};
 
 /// The scores of a training run, its time and its memory.
@@ -45,6 +46,15 @@ pub fn training(record: &DoneRecord, data: &str) -> String {
         row("setup", format::seconds(record.setup_seconds), "keys and encryption");
     }
     row("training", format::seconds(record.train_seconds), "");
+    if let Some(parts) = &record.stage_seconds {
+        row("  of which", stages(parts), "");
+    }
+    if let Some(bytes) = record.ciphertext_bytes_per_sample {
+        row("sent per sample", format::bytes(bytes), "ciphertexts, the label included");
+    }
+    if let Some(bytes) = record.weight_bytes {
+        row("weights", format::bytes(bytes as f64), "as the client gets them back");
+    }
     if record.peak_memory_bytes > 0 {
         row("peak memory", format::bytes(record.peak_memory_bytes as f64), "");
     }
@@ -53,6 +63,15 @@ pub fn training(record: &DoneRecord, data: &str) -> String {
         row("profile", parameters.profile.to_owned(), &note);
     }
     out
+}
+
+/// What a time is made of; parts below a hundredth are left out.
+pub fn stages(seconds: &StageSeconds) -> String {
+    let total = seconds.total();
+    let notable = seconds.parts().into_iter().filter(|(_, part)| *part >= 0.01 * total && *part > 0.0);
+    let shown: Vec<String> =
+        notable.map(|(name, part)| format!("{name} {}", format::seconds(part))).collect();
+    shown.join(", ")
 }
 
 /// Values of a result that are shown.

@@ -10,6 +10,7 @@ use crate::plan::choice::Choice;
 use crate::plan::compile::{Evaluation, Settings, Training};
 use crate::plan::schedule::Schedule;
 use crate::typeck::levels::Typing;
+use crate::typeck::ranges::Ranges;
 use crate::typeck::{EvalTask, Program, Task, TrainTask};
 
 /// A task, ready to be planned or run.
@@ -41,6 +42,15 @@ impl Compiled<'_> {
         match self {
             Compiled::Train { training, .. } => Some((&training.step, &training.typing)),
             Compiled::Eval { evaluation, .. } => Some((&evaluation.graph, &evaluation.typing)),
+            Compiled::Checked => None,
+        }
+    }
+
+    /// The ranges of what one step computes.
+    pub fn ranges(&self) -> Option<&Ranges> {
+        match self {
+            Compiled::Train { training, .. } => Some(&training.ranges),
+            Compiled::Eval { evaluation, .. } => Some(&evaluation.ranges),
             Compiled::Checked => None,
         }
     }

@@ -107,8 +107,11 @@ fn parse(text: &str) -> Result<Header, Fault> {
     let kind = name.and_then(Kind::parse).ok_or_else(|| {
         let shown = quote(name.unwrap_or_else(|| descr.split('}').next().unwrap_or_default()));
         Fault::Kind(
-            format!("its numbers are of the type {shown}"),
-            "save it as float32 (`x.astype('float32')`), or as integers or bytes",
+            format!("its type is {shown}"),
+            match name.is_some_and(|name| name.contains(['U', 'S', 'O'])) {
+                true => "words become integers by `np.unique(y, return_inverse=True)[1]`",
+                false => "save it as float32 (`x.astype('float32')`), or as integers or bytes",
+            },
         )
     })?;
     let order = after("fortran_order").ok_or_else(unclear)?;

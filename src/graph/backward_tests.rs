@@ -18,7 +18,12 @@ fn check(
     let loss = model.finish(result);
     if model.graph.reachable(&[loss])[param.index()] {
         let compared = model.check(loss);
-        assert!(2 * compared >= elements(w), "only {compared} of {} could be compared", elements(w));
+        // A parameter that many tables read has a kink or a sharp bend nearly everywhere.
+        assert!(
+            elements(w) < 4 || 4 * compared >= elements(w),
+            "only {compared} of {} compared",
+            elements(w)
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server's side of an encrypted run: a schedule over ciphertexts and evaluation keys. No secret key exists here.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -8,6 +9,7 @@ use crate::he::params::Profile;
 use crate::he::{
     self, Ciphertext, Control, HeError, LabelCiphertext, LutTable, LweBig, LweSmall, PackEntry, ServerKeys,
 };
+use crate::plan::estimate::StageSeconds;
 use crate::plan::lower::AtomKind;
 use crate::plan::schedule::{Operand, ProductStep, Read, Schedule, SiteStep, Source, Stage};
 
@@ -25,6 +27,12 @@ pub struct EncryptedBatch {
 impl EncryptedBatch {
     pub fn bytes(&self) -> usize {
         let fresh: usize = self.fresh.iter().flatten().map(Ciphertext::bytes).sum();
+        fresh + self.labels.as_ref().map_or(0, LabelCiphertext::bytes)
+    }
+
+    /// Bytes as sent.
+    pub fn wire_bytes(&self) -> usize {
+        let fresh: usize = self.fresh.iter().flatten().map(|own| own.to_bytes().len()).sum();
         fresh + self.labels.as_ref().map_or(0, LabelCiphertext::bytes)
     }
 }
@@ -61,6 +69,7 @@ pub struct State {
     /// By site and table.
     looked_up: Vec<Vec<Vec<LweBig>>>,
     labels: Vec<LweBig>,
+    pub seconds: StageSeconds,
 }
 
 type Done<T> = Result<T, EngineError>;
@@ -138,11 +147,13 @@ impl<'a> Server<'a> {
             extended: (0..schedule.operands.len()).map(|_| Vec::new()).collect(),
             looked_up: vec![Vec::new(); schedule.sites.len()],
             labels: batch.labels.as_ref().map_or_else(Vec::new, LabelCiphertext::expand),
+            seconds: StageSeconds::default(),
         };
         for stage in &schedule.stages {
             if watch.cancelled() {
                 return Err(EngineError::Cancelled);
             }
+            let began = Instant::now();
             match stage {
                 Stage::Tables(sites) => self.look_up(sites, &mut state, batch.size, watch)?,
                 Stage::Operands(operands) => self.pack(operands, &mut state, batch)?,
@@ -152,6 +163,12 @@ impl<'a> Server<'a> {
                     }
                 }
             }
+            let seconds = match stage {
+                Stage::Tables(_) => &mut state.seconds.functions,
+                Stage::Operands(_) => &mut state.seconds.routes_out,
+                Stage::Products(_) => &mut state.seconds.products,
+            };
+            *seconds += began.elapsed().as_secs_f64();
         }
         Ok(state)
     }

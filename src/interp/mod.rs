@@ -15,6 +15,7 @@ pub mod simulate;
 use std::collections::HashMap;
 
 use crate::graph::{NONE, NodeId};
+use crate::plan::estimate::StageSeconds;
 
 /// The samples of one step, row by row.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +92,14 @@ pub struct Excess {
     pub beyond: u64,
 }
 
+/// Bytes between client and server, as sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Traffic {
+    pub ciphertext_bytes_per_sample: f64,
+    /// The masters, on their way back.
+    pub weight_bytes: usize,
+}
+
 pub trait Engine {
     fn name(&self) -> &'static str;
 
@@ -105,6 +114,16 @@ pub trait Engine {
 
     /// The parameters, by the client's decryption where they are encrypted.
     fn parameters(&mut self) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// Where the time of the last step went, where there are stages.
+    fn stage_seconds(&self) -> Option<StageSeconds> {
+        None
+    }
+
+    /// What client and server exchange, where they do.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
 
     /// Look-ups that left their range so far, by site of the schedule, where the engine can see them.
     fn excesses(&self) -> &[Excess] {

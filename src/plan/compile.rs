@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
-use crate::graph::{Graph, NodeId, ParamId};
+use crate::graph::{Graph, NodeId, Op, ParamId, ShapeError};
 use crate::he::ckks::params::RING_PROFILES;
 use crate::he::params::PROFILES;
 use crate::typeck::levels::{Family, Typing};
+use crate::typeck::ranges::Ranges;
 use crate::typeck::{Batch, EvalTask, Optimizer, TaskArgument, TrainTask};
 
 use super::build::{Purpose, build};
@@ -52,6 +53,8 @@ pub struct Training {
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
     pub typing: Typing,
+    /// Ranges of the same values.
+    pub ranges: Ranges,
     /// Why the schedule is on its schemes.
     pub choice: Choice,
 }
@@ -66,6 +69,8 @@ pub struct Evaluation {
     pub schedule: Result<Schedule, Vec<Diagnostic>>,
     /// Schemes and levels of the values that the schedule computes.
     pub typing: Typing,
+    /// Ranges of the same values.
+    pub ranges: Ranges,
     /// Why the schedule is on its schemes.
     pub choice: Choice,
 }
@@ -93,11 +98,13 @@ impl Training {
         let nominal = Nominal { input_rms: input_rms(task), argument_rms: HashMap::new() };
         let purpose = Purpose::Train { params: &prepared.params, rate };
         let steps = task.epochs.value.saturating_mul((samples / batch.max(1)).max(1));
+        let (graph, outputs) = decayed(&prepared, task.optimizer.weight_decay * batch as f64)
+            .map_err(|error| too_large(&task.model, &error))?;
         let (candidate, choice) = choose(&prepared.step, settings, steps, |family| {
             let checked = check_training(&prepared, task, family, settings)?;
-            let (graph, outputs) = (&prepared.step, &prepared.gradients);
             let parameters = rows(family, settings);
-            let schedule = schedule(graph, outputs, &checked.ranges, batch, &nominal, &purpose, &parameters);
+            let schedule =
+                schedule(&graph, &outputs, &checked.ranges, batch, &nominal, &purpose, &parameters);
             Ok(Candidate { checked, schedule })
         })?;
         let Prepared { forward, logits, loss, architecture, step, params, gradients } = prepared;
@@ -116,18 +123,39 @@ impl Training {
             epochs: task.epochs.value,
             schedule: unencrypted(task).map_or(candidate.schedule, Err).map_err(|d| vec![d]),
             typing: candidate.checked.typing,
+            ranges: candidate.checked.ranges,
             choice,
         })
     }
 }
 
+/// The step's graph and its gradients, to which the decay of a batch adds so many times the weights.
+fn decayed(prepared: &Prepared, decay: f64) -> Result<(Graph, Vec<NodeId>), ShapeError> {
+    let mut graph = prepared.step.clone();
+    let mut gradients = prepared.gradients.clone();
+    if decay > 0.0 {
+        let nodes: HashMap<ParamId, NodeId> = graph
+            .ids()
+            .filter_map(|id| match graph.node(id).op {
+                Op::Param(param) => Some((param, id)),
+                _ => None,
+            })
+            .collect();
+        for (gradient, param) in gradients.iter_mut().zip(&prepared.params) {
+            let Some(&weights) = nodes.get(param) else { continue };
+            let origin = graph.node(*gradient).origin.clone();
+            let decay = graph.scale(weights, decay, &origin)?;
+            *gradient = graph.add(*gradient, decay, &origin)?;
+        }
+    }
+    Ok((graph, gradients))
+}
+
 /// What of a training's gradient descent no encrypted engine can do.
 fn unencrypted(task: &TrainTask) -> Option<Diagnostic> {
-    let Optimizer { momentum, weight_decay, .. } = &task.optimizer;
+    let Optimizer { momentum, .. } = &task.optimizer;
     let what = if *momentum > 0.0 {
         "`momentum`"
-    } else if *weight_decay > 0.0 {
-        "`weight_decay`"
     } else if !task.graph.masks.is_empty() && task.epochs.value > 1 {
         "a mask that changes from epoch to epoch"
     } else if !task.optimizer.is_constant() {
@@ -175,6 +203,7 @@ impl Evaluation {
             graph,
             schedule: candidate.schedule.map_err(|d| vec![d]),
             typing: candidate.checked.typing,
+            ranges: candidate.checked.ranges,
             choice,
         })
     }

@@ -119,6 +119,16 @@ fn add_output(
     Ok(())
 }
 
+/// Standard deviation of the error of a table's outputs at `ratio` times its amplitude: a part of it is the same at every
+/// amplitude.
+pub fn output_noise_at(profile: &RingProfile, function: &RingFunction, ratio: f64) -> f64 {
+    let degree = function.output.as_ref().map_or(0, TrigPolynomial::degree);
+    let constant = noise::output_error(profile, degree, 0.0).hypot(longest_route_units(profile));
+    let constant = constant.min(function.output_noise);
+    let growing = function.output_noise.powi(2) - constant.powi(2);
+    (constant.powi(2) + ratio.powi(2) * growing).sqrt()
+}
+
 /// The largest magnitude of a table with its centre.
 fn whole_largest(table: &Table, range: f64) -> f64 {
     Table { centre: 0.0, ..table.clone() }.largest(range)

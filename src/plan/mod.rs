@@ -21,7 +21,7 @@ pub mod prepare;
 mod prune;
 pub mod route;
 pub mod schedule;
-mod stages;
+pub mod stages;
 
 pub use build::{Purpose, build};
 pub use nominal::Nominal;

@@ -222,6 +222,14 @@ impl Parameters {
         }
     }
 
+    /// Bytes of a ciphertext without a level to spend on the wire, as the server sends it: both polynomials, behind a header.
+    pub fn wire_ciphertext_bytes(self) -> usize {
+        match self {
+            Self::Tfhe(profile) => profile.ciphertext_bytes(0),
+            Self::Ckks(_) => 2 * (self.seeded_ciphertext_bytes(0) - 32 - 15) + 15,
+        }
+    }
+
     /// Bytes of a fresh ciphertext on the wire: one polynomial and a seed, behind a header.
     pub fn seeded_ciphertext_bytes(self, level: usize) -> usize {
         match self {

@@ -1,11 +1,14 @@
 //! The client's role: keys, encryption of batches, decryption of weights and results.
 
+use std::time::Instant;
+
 use rayon::prelude::*;
 
 use crate::he::params::Profile;
 use crate::he::{Ciphertext, ClientKey, HeError, ServerKeys};
 use crate::interp::encrypted::{EncryptedBatch, Server, State, torus};
 use crate::interp::{Batch, EngineError, Watch, encode};
+use crate::plan::estimate::StageSeconds;
 use crate::plan::schedule::{Output, Schedule};
 
 use super::events::{Observer, Phase, Progress};
@@ -135,8 +138,30 @@ impl Roles for Client {
         Server::new(keys, schedule, initial)
     }
 
-    fn step(server: &mut Server<'_>, batch: &EncryptedBatch, watch: &dyn Watch) -> Result<(), EngineError> {
-        server.step(batch, watch).map(|_| ())
+    fn shelved(_: &EncryptedBatch) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn restored(_: &Server<'_>, _: &[u8]) -> Result<EncryptedBatch, EngineError> {
+        Err(EngineError::Failed("batches of this scheme stay in memory".into()))
+    }
+
+    fn sent_bytes(batch: &EncryptedBatch) -> usize {
+        batch.wire_bytes()
+    }
+
+    fn weight_bytes(server: &Server<'_>) -> usize {
+        server.masters().iter().flatten().map(|own| own.to_bytes().len()).sum()
+    }
+
+    fn step(
+        server: &mut Server<'_>,
+        batch: &EncryptedBatch,
+        watch: &dyn Watch,
+    ) -> Result<StageSeconds, EngineError> {
+        let began = Instant::now();
+        let state = server.step(batch, watch)?;
+        Ok(state.seconds.with_rest_of(began.elapsed().as_secs_f64()))
     }
 
     fn weights(&self, schedule: &Schedule, server: &Server<'_>) -> Result<Vec<Vec<f32>>, HeError> {

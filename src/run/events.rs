@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use crate::diagnostics::Diagnostic;
-use crate::plan::estimate::ParametersReport;
+use crate::plan::estimate::{ParametersReport, StageSeconds};
 
 /// A part of a run that takes a noticeable time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -68,6 +68,9 @@ pub struct StepRecord {
     /// Look-ups of this step.
     pub luts: u64,
     pub seconds: f64,
+    /// What the seconds are made of, on an engine that works on ciphertexts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage_seconds: Option<StageSeconds>,
 }
 
 /// One epoch is done. What is measured is measured by the client, on the weights that it decrypted.
@@ -120,6 +123,15 @@ pub struct DoneRecord {
     /// Keys and encryption.
     pub setup_seconds: f64,
     pub train_seconds: f64,
+    /// What the seconds of all steps are made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage_seconds: Option<StageSeconds>,
+    /// What the client sent for each sample, its label included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ciphertext_bytes_per_sample: Option<f64>,
+    /// What the client got back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_bytes: Option<u64>,
     /// Of this process; 0 where the system does not tell.
     pub peak_memory_bytes: u64,
     /// `null` on the clear engine.

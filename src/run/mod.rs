@@ -22,6 +22,8 @@ pub mod ring_client;
 #[cfg(feature = "client")]
 pub mod roles;
 #[cfg(feature = "client")]
+mod spill;
+#[cfg(feature = "client")]
 pub mod train;
 
 /// Peak resident memory of this process; 0 where the system does not tell.

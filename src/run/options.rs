@@ -39,6 +39,8 @@ pub struct RunOptions {
     pub seed: u64,
     /// Trains the clear engine beside it, on the client.
     pub compare: bool,
+    /// Encrypted batches wait in a temporary file instead of in memory.
+    pub spill: bool,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{ClientKey, ServerKeys};
 use crate::interp::ring::{RingBatch, RingServer};
 use crate::interp::{Batch, EngineError, Watch, encode};
+use crate::plan::estimate::StageSeconds;
 use crate::plan::layout::Layout;
 use crate::plan::schedule::{Operand, RingPlan, Schedule};
 
@@ -100,8 +101,28 @@ impl Roles for RingClient {
         RingServer::new(keys, schedule, initial)
     }
 
-    fn step(server: &mut RingServer<'_>, batch: &RingBatch, watch: &dyn Watch) -> Result<(), EngineError> {
-        server.step(batch, watch).map(|_| ())
+    fn shelved(batch: &RingBatch) -> Option<Vec<u8>> {
+        Some(batch.to_bytes())
+    }
+
+    fn restored(server: &RingServer<'_>, bytes: &[u8]) -> Result<RingBatch, EngineError> {
+        Ok(RingBatch::from_bytes(server.keys(), bytes)?)
+    }
+
+    fn sent_bytes(batch: &RingBatch) -> usize {
+        batch.wire_bytes()
+    }
+
+    fn weight_bytes(server: &RingServer<'_>) -> usize {
+        server.weight_bytes()
+    }
+
+    fn step(
+        server: &mut RingServer<'_>,
+        batch: &RingBatch,
+        watch: &dyn Watch,
+    ) -> Result<StageSeconds, EngineError> {
+        server.step(batch, watch)
     }
 
     fn weights(&self, schedule: &Schedule, server: &RingServer<'_>) -> Result<Vec<Vec<f32>>, HeError> {

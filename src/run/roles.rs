@@ -2,6 +2,7 @@
 
 use crate::he::HeError;
 use crate::interp::{Batch, EngineError, Watch};
+use crate::plan::estimate::StageSeconds;
 use crate::plan::schedule::Schedule;
 
 use super::events::Observer;
@@ -27,9 +28,24 @@ pub trait Roles: Sized {
         initial: Vec<Vec<f32>>,
     ) -> Result<Self::Server<'a>, EngineError>;
 
-    /// One step of gradient descent, by the server.
-    fn step(server: &mut Self::Server<'_>, batch: &Self::Batch, watch: &dyn Watch)
-    -> Result<(), EngineError>;
+    /// A batch as bytes, where batches can wait in a file; none where they cannot.
+    fn shelved(batch: &Self::Batch) -> Option<Vec<u8>>;
+
+    /// Reads what [`Roles::shelved`] gave.
+    fn restored(server: &Self::Server<'_>, bytes: &[u8]) -> Result<Self::Batch, EngineError>;
+
+    /// Bytes of a batch as the client sends it.
+    fn sent_bytes(batch: &Self::Batch) -> usize;
+
+    /// Bytes of the masters as the client gets them back.
+    fn weight_bytes(server: &Self::Server<'_>) -> usize;
+
+    /// One step of gradient descent, by the server; where its time went.
+    fn step(
+        server: &mut Self::Server<'_>,
+        batch: &Self::Batch,
+        watch: &dyn Watch,
+    ) -> Result<StageSeconds, EngineError>;
 
     /// The weights, decrypted: by master.
     fn weights(&self, schedule: &Schedule, server: &Self::Server<'_>) -> Result<Vec<Vec<f32>>, HeError>;

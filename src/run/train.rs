@@ -10,7 +10,7 @@ use crate::interp::clear::{self, ClearEngine};
 use crate::interp::simulate::SimulateEngine;
 use crate::interp::{Batch, Engine, EngineError, Excess};
 use crate::plan::compile::Training;
-use crate::plan::estimate::ParametersReport;
+use crate::plan::estimate::{ParametersReport, StageSeconds};
 use crate::plan::lower::locate;
 use crate::plan::schedule::Schedule;
 use crate::typeck::Batch as BatchSize;
@@ -81,7 +81,7 @@ pub fn train(
             Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed))
         }
         (EngineKind::Encrypted, Some(schedule)) => {
-            engine::encrypted(schedule, of_masters(schedule, &initial), &draws, observer)?
+            engine::encrypted(schedule, of_masters(schedule, &initial), &draws, options.spill, observer)?
         }
     };
     let setup_seconds = began.elapsed().as_secs_f64();
@@ -95,6 +95,7 @@ pub fn train(
     let mut interrupted = false;
     let mut order = batches.epoch(0);
     let mut steps = 0;
+    let mut stage_seconds: Option<StageSeconds> = None;
     while steps < length.steps {
         let (epoch, within) = (steps / length.steps_per_epoch, steps % length.steps_per_epoch);
         if within == 0 {
@@ -119,13 +120,19 @@ pub fn train(
             break;
         }
         steps += 1;
+        let seconds = step_began.elapsed().as_secs_f64();
+        let parts = engine.stage_seconds().map(|parts| parts.with_rest_of(seconds));
+        if let Some(parts) = parts {
+            *stage_seconds.get_or_insert_default() += parts;
+        }
         observer.event(Event::Step(StepRecord {
             engine: engine.name().into(),
             step: steps,
             steps: length.steps,
             epoch: epoch + 1,
             luts: luts_per_step,
-            seconds: step_began.elapsed().as_secs_f64(),
+            seconds,
+            stage_seconds: parts,
         }));
         if steps % length.steps_per_epoch == 0 || steps == length.steps {
             let seconds = epoch_began.elapsed().as_secs_f64();
@@ -148,6 +155,7 @@ pub fn train(
     if let Some(schedule) = schedule {
         excess_warnings(training, schedule, engine.excesses()).into_iter().for_each(|w| observer.warn(w));
     }
+    let traffic = engine.traffic();
     drop(engine);
     observer.phase(Phase::Evaluate);
     let scores = scores(training, data, &params)?;
@@ -179,6 +187,9 @@ pub fn train(
         luts: luts_per_step * steps as u64,
         setup_seconds,
         train_seconds,
+        stage_seconds,
+        ciphertext_bytes_per_sample: traffic.map(|own| own.ciphertext_bytes_per_sample),
+        weight_bytes: traffic.map(|own| own.weight_bytes as u64),
         peak_memory_bytes: super::peak_memory_bytes(),
         parameters: parameters.map(|s| ParametersReport::of(s.parameters)),
     };

@@ -1,5 +1,7 @@
 //! Look-ups: from sums of products to rings of looked-up values, by bootstraps.
 
+use std::time::Instant;
+
 use rayon::prelude::*;
 
 use crate::he::ckks::params::RINGS;
@@ -65,11 +67,13 @@ impl RingServer<'_> {
         let degree = schedule.degree() as u32;
         let half = degree / 2;
         let mut inputs: Vec<Vec<SmallCiphertext>> = schedule.sites.iter().map(|_| Vec::new()).collect();
+        let began = Instant::now();
         for &site in sites {
             inputs[site] = self.inputs(site, state)?;
             let empty = || vec![self.keys.zero(); self.plan.sites[site].lanes.rings];
             state.looked_up[site] = schedule.sites[site].tables.iter().map(|_| empty()).collect();
         }
+        state.seconds.routes_in += began.elapsed().as_secs_f64();
         let all = &self.plan.stages[stage].bootstraps;
         for (index, (bootstrap, outputs)) in all.iter().zip(&self.outputs[stage]).enumerate() {
             if watch.cancelled() {
@@ -118,7 +122,10 @@ impl RingServer<'_> {
         let functions = bootstrap.sites().into_iter().flat_map(|site| &self.functions[site]);
         let degree = functions.map(RingFunction::degree).max().unwrap_or(1);
         let half = if bootstrap.low { Half::Low } else { Half::Both };
+        let began = Instant::now();
         let powers = large.open(&self.keys.embed(rings)?, degree, half)?;
+        state.seconds.open += began.elapsed().as_secs_f64();
+        let began = Instant::now();
         let mut values = Vec::new();
         for output in outputs {
             let mut parts = Vec::new();
@@ -148,12 +155,16 @@ impl RingServer<'_> {
                 }
             }
         }
+        state.seconds.functions += began.elapsed().as_secs_f64();
+        let began = Instant::now();
         let requests: Vec<Vec<(&Slots, &Mask)>> = values
             .iter()
             .zip(outputs)
             .map(|(parts, output)| parts.iter().zip(output.parts.iter().map(|(_, _, mask)| mask)).collect())
             .collect();
         let closed = large.close(&requests)?;
-        closed.iter().map(|ciphertext| Ok(self.keys.extract(ciphertext)?)).collect()
+        let rings = closed.iter().map(|ciphertext| Ok(self.keys.extract(ciphertext)?)).collect();
+        state.seconds.close += began.elapsed().as_secs_f64();
+        rings
     }
 }

@@ -1,50 +1,28 @@
 //! The server's side of an encrypted run on the ring engine: products in the small ring, functions by bootstraps of the large
 //! one. No secret key exists here.
 
+mod batch;
 mod look_up;
 mod masks;
 mod operands;
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::he::ckks::small::{SeededCiphertext, SmallCiphertext};
+use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{ServerKeys, Slots};
+use crate::plan::estimate::StageSeconds;
 use crate::plan::functions::RingFunction;
 use crate::plan::gather::GatherPlan;
 use crate::plan::schedule::{Pair, ProductStep, Read, RingPlan, Schedule, Source, Stage};
+use crate::plan::stages::{LastReads, last_reads};
 
 use super::{EngineError, Watch, encode};
+pub use batch::RingBatch;
 use masks::{Output, outputs};
-
-/// What the client sends for one batch.
-#[derive(Clone)]
-pub struct RingBatch {
-    pub size: usize,
-    /// By wire of the plan: rings that the server takes apart.
-    pub wires: Vec<Vec<SeededCiphertext>>,
-    /// By operand: the ciphertexts of a part that the client encrypts in the operand's layout.
-    pub fresh: Vec<Vec<SeededCiphertext>>,
-}
-
-impl RingBatch {
-    fn all(&self) -> impl Iterator<Item = &SeededCiphertext> {
-        self.wires.iter().chain(&self.fresh).flatten()
-    }
-
-    /// Bytes in memory.
-    pub fn bytes(&self) -> usize {
-        self.all().map(SeededCiphertext::bytes).sum()
-    }
-
-    /// Bytes as sent.
-    pub fn wire_bytes(&self) -> usize {
-        self.all().map(SeededCiphertext::wire_bytes).sum()
-    }
-}
 
 /// Trains on ciphertexts.
 pub struct RingServer<'a> {
@@ -61,6 +39,8 @@ pub struct RingServer<'a> {
     outputs: Vec<Vec<Vec<Output>>>,
     /// By operand: what the server adds in the clear.
     public: Vec<Vec<i64>>,
+    /// By stage: what is not needed after it.
+    ends: Vec<LastReads>,
 }
 
 /// Ciphertexts of one step.
@@ -71,6 +51,22 @@ pub struct RingState {
     looked_up: Vec<Vec<Vec<SmallCiphertext>>>,
     /// What later bootstraps multiply with: by site and table, and by its bootstraps in their order.
     saved: HashMap<(usize, usize), Vec<Slots>>,
+    pub seconds: StageSeconds,
+}
+
+impl RingState {
+    /// Drops what no later stage reads.
+    fn drop_after(&mut self, ends: &LastReads) {
+        for source in &ends.sources {
+            match *source {
+                Source::Operand(i) => self.operands[i] = Vec::new(),
+                Source::Product(i) => self.products[i] = Vec::new(),
+                Source::Master(_) => {}
+            }
+        }
+        ends.sites.iter().for_each(|&site| self.looked_up[site] = Vec::new());
+        ends.saved.iter().for_each(|saved| drop(self.saved.remove(saved)));
+    }
 }
 
 type Done<T> = Result<T, EngineError>;
@@ -99,7 +95,12 @@ impl<'a> RingServer<'a> {
                     .collect()
             })
             .collect();
-        Ok(Self { keys, schedule, plan, initial, masters, functions, outputs, public })
+        let ends = last_reads(schedule);
+        Ok(Self { keys, schedule, plan, initial, masters, functions, outputs, public, ends })
+    }
+
+    pub fn keys(&self) -> &ServerKeys {
+        &self.keys
     }
 
     pub fn initial(&self) -> &[Vec<f32>] {
@@ -111,9 +112,15 @@ impl<'a> RingServer<'a> {
         &self.masters
     }
 
-    /// One step of gradient descent.
-    pub fn step(&mut self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
-        let state = self.run(batch, watch)?;
+    /// Bytes of the masters as sent to the client.
+    pub fn weight_bytes(&self) -> usize {
+        self.masters.iter().flatten().map(SmallCiphertext::wire_bytes).sum()
+    }
+
+    /// One step of gradient descent. Ciphertexts are dropped after their last use.
+    pub fn step(&mut self, batch: &RingBatch, watch: &dyn Watch) -> Done<StageSeconds> {
+        let began = Instant::now();
+        let state = self.stages(batch, watch, true)?;
         for (index, master) in self.schedule.masters.iter().enumerate() {
             for &(source, factor) in &master.gradient {
                 let gradient = match source {
@@ -129,11 +136,15 @@ impl<'a> RingServer<'a> {
                 }
             }
         }
-        Ok(state)
+        Ok(state.seconds.with_rest_of(began.elapsed().as_secs_f64()))
     }
 
-    /// All stages of a step, without changing the masters.
+    /// All stages of a step, without changing the masters. Everything that they make is kept.
     pub fn run(&self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
+        self.stages(batch, watch, false)
+    }
+
+    fn stages(&self, batch: &RingBatch, watch: &dyn Watch, drops: bool) -> Done<RingState> {
         let schedule = self.schedule;
         if batch.size != schedule.batch {
             let message = format!("a batch of {} samples for a plan of {}", batch.size, schedule.batch);
@@ -145,6 +156,7 @@ impl<'a> RingServer<'a> {
             products: schedule.products.iter().map(|_| Vec::new()).collect(),
             looked_up: schedule.sites.iter().map(|_| Vec::new()).collect(),
             saved: HashMap::new(),
+            seconds: StageSeconds::default(),
         };
         for (index, stage) in schedule.stages.iter().enumerate() {
             if watch.cancelled() {
@@ -152,12 +164,21 @@ impl<'a> RingServer<'a> {
             }
             match stage {
                 Stage::Tables(sites) => self.look_up(index, sites, &mut state, watch)?,
-                Stage::Operands(operands) => self.operands(operands, &mut state, batch)?,
+                Stage::Operands(operands) => {
+                    let began = Instant::now();
+                    self.operands(operands, &mut state, batch)?;
+                    state.seconds.routes_out += began.elapsed().as_secs_f64();
+                }
                 Stage::Products(products) => {
+                    let began = Instant::now();
                     for &product in products {
                         state.products[product] = self.product(&schedule.products[product], &state)?;
                     }
+                    state.seconds.products += began.elapsed().as_secs_f64();
                 }
+            }
+            if drops {
+                state.drop_after(&self.ends[index]);
             }
         }
         Ok(state)
@@ -197,27 +218,38 @@ impl<'a> RingServer<'a> {
     fn product(&self, step: &ProductStep, state: &RingState) -> Done<Vec<SmallCiphertext>> {
         let sides = step.sides.map(|side| self.source(side, state));
         let layouts = step.sides.map(|side| self.schedule.layout(side));
-        let small = self.keys.small();
+        let sums = step.pairs(layouts, self.schedule.batch);
+        // Either side can be shifted: the one of which fewer shifted polynomials are needed, each made once.
+        let index = |pair: &Pair, side: usize| [pair.left, pair.right][side];
+        let shifted = |side: usize| -> HashSet<(usize, u32)> {
+            let pairs = sums.iter().flatten().filter(|pair| pair.shift != 0);
+            pairs.map(|pair| (index(pair, side), pair.shift)).collect()
+        };
+        let [left, right] = [shifted(0), shifted(1)];
+        let (side, wanted) = if left.len() < right.len() { (0, left) } else { (1, right) };
+        let turn = |(at, shift): (usize, u32)| {
+            Ok(((at, shift), sides[side].get(at).ok_or_else(missing)?.shift(shift)))
+        };
+        let turned: HashMap<(usize, u32), SmallCiphertext> =
+            wanted.into_par_iter().map(turn).collect::<Done<_>>()?;
+        let factor = |pair: &Pair, own: usize| {
+            let found = match pair.shift {
+                shift if shift != 0 && own == side => turned.get(&(index(pair, own), shift)),
+                _ => sides[own].get(index(pair, own)),
+            };
+            found.ok_or_else(missing)
+        };
         let sum = |pairs: &Vec<Pair>| {
             if pairs.is_empty() {
                 return Ok(self.keys.zero());
             }
-            // The right one is shifted: it is the shared one where there is one.
-            let turned = pairs
-                .iter()
-                .map(|pair| {
-                    let own = sides[1].get(pair.right).ok_or_else(missing)?;
-                    Ok(if pair.shift == 0 { Cow::Borrowed(own) } else { Cow::Owned(own.shift(pair.shift)) })
-                })
-                .collect::<Done<Vec<_>>>()?;
             let pairs = pairs
                 .iter()
-                .zip(&turned)
-                .map(|(pair, right)| Ok((sides[0].get(pair.left).ok_or_else(missing)?, &**right)))
+                .map(|pair| Ok((factor(pair, 0)?, factor(pair, 1)?)))
                 .collect::<Done<Vec<_>>>()?;
-            Ok(small.product_sum(&pairs)?)
+            Ok(self.keys.small().product_sum(&pairs)?)
         };
-        step.pairs(layouts, self.schedule.batch).par_iter().map(sum).collect()
+        sums.par_iter().map(sum).collect()
     }
 }
 

@@ -70,7 +70,7 @@ fn definition(step: &ProductStep, sides: [&[i64]; 2], batch: usize) -> Vec<i64> 
         };
         match &step.kind {
             ProductKind::Contract(own) => contracted(own, meet),
-            ProductKind::Conv { part, geometry } => convolved(*part, geometry, meet),
+            ProductKind::Conv { part, geometry, .. } => convolved(*part, geometry, meet),
         }
     }
     out
@@ -139,7 +139,7 @@ fn convolution() -> impl Strategy<Value = (ProductKind, [usize; 3])> {
                 ConvPart::Image => [result, kernel, image],
                 ConvPart::Kernel => [image, result, kernel],
             };
-            (ProductKind::Conv { part, geometry }, counts)
+            (ProductKind::Conv { part, geometry, phases: 1 }, counts)
         },
     )
 }

@@ -5,16 +5,13 @@ use std::collections::HashMap;
 use crate::diagnostics::Diagnostic;
 use crate::graph::NodeId;
 
-use super::super::form::{AtomId, Form};
+use super::super::form::Form;
 use super::super::functions::RingFunction;
 use super::super::gather::GatherPlan;
-use super::super::lower::{Atom, AtomKind, Product, Side, SiteInput};
+use super::super::lower::{AtomKind, Product, Side, SiteInput};
 use super::super::parameters::Parameters;
-use super::super::schedule::{Master, Operand, Schedule, Source, Table};
+use super::super::schedule::{Master, Schedule, Source, Table};
 use super::Builder;
-
-/// Noise of an operand, as a share of its values, from which on they get a table's output at their own scale.
-const NOTABLE_NOISE: f64 = 1.0 / 256.0;
 
 /// The power of two next to `x`.
 fn power_of_two(x: f64) -> f64 {
@@ -126,67 +123,6 @@ impl Builder<'_> {
         (packed + fresh).sqrt()
     }
 
-    /// Gives uses of a table at a far larger amplitude than its least one an output of their own, where the noise of the
-    /// shared output, multiplied, would be a notable part of their values.
-    pub(super) fn own_scales(&mut self, schedule: &mut Schedule) {
-        // Another output costs about a tenth of a bootstrap; with TFHE precision of the input, and there are two at most.
-        let (ratio, most) = if self.parameters.is_ckks() { (4.0, usize::MAX) } else { (64.0, 2) };
-        let mut first = 0;
-        // Uses that move to a new output are looked at again: they may be far apart themselves.
-        while first < schedule.atoms.len() {
-            let atoms = first..schedule.atoms.len();
-            first = schedule.atoms.len();
-            for atom in atoms {
-                let Some((site, function)) = schedule.atoms[atom].kind.table() else { continue };
-                let Some(tables) = schedule.sites.get(site).map(|site| site.tables.len()) else { continue };
-                if tables < most {
-                    self.own_scale(schedule, AtomId(atom as u32), (site, function), ratio);
-                }
-            }
-        }
-    }
-
-    fn own_scale(&mut self, schedule: &mut Schedule, atom: AtomId, table: (usize, usize), ratio: f64) {
-        let amplitude = |operand: &Operand| {
-            let own = operand.form.terms.iter().filter(|term| term.atom == atom);
-            own.map(|term| self.given(table, (operand.amplitude * term.coefficient).abs()))
-                .min_by(f64::total_cmp)
-        };
-        let least = schedule.operands.iter().filter_map(amplitude).min_by(f64::total_cmp);
-        let Some(least) = least else { return };
-        let moves = |operand: &Operand| {
-            let own = amplitude(operand)?;
-            let noise = self.leaf_noise(&operand.form, operand.amplitude / least);
-            let notable = noise > NOTABLE_NOISE * operand.amplitude * operand.rms;
-            (own >= ratio * least && notable).then_some(())
-        };
-        let moved: Vec<usize> = (0..schedule.operands.len())
-            .filter(|&index| moves(&schedule.operands[index]).is_some())
-            .collect();
-        if moved.is_empty() {
-            return;
-        }
-        let (site, function) = table;
-        let tables = &mut schedule.sites[site].tables;
-        tables.push(tables[function].clone());
-        let function = tables.len() - 1;
-        let kind = match schedule.atoms[atom.0 as usize].kind {
-            AtomKind::Weight { site, param, .. } => AtomKind::Weight { site, function, param },
-            _ => AtomKind::Lut { site, function },
-        };
-        let own = Atom { kind, ..schedule.atoms[atom.0 as usize].clone() };
-        self.lowered.atoms.push(own.clone());
-        schedule.atoms.push(own);
-        let new = AtomId(schedule.atoms.len() as u32 - 1);
-        if let Some(&largest) = self.largest.get(&table) {
-            self.largest.insert((site, function), largest);
-        }
-        for index in moved {
-            let terms = schedule.operands[index].form.terms.iter_mut();
-            terms.filter(|term| term.atom == atom).for_each(|term| term.atom = new);
-        }
-    }
-
     /// Each table gives the smallest amplitude that a use asks for, or less where a bootstrap gives no more; the others
     /// are integer multiples of it.
     pub(super) fn table_amplitudes(&self, schedule: &mut Schedule) -> Result<(), Diagnostic> {
@@ -263,7 +199,7 @@ impl Builder<'_> {
 
     /// The amplitude at which a table's outputs come, where a use asks for one: a power of two less where a bootstrap
     /// gives no more.
-    fn given(&self, table: (usize, usize), wanted: f64) -> f64 {
+    pub(super) fn given(&self, table: (usize, usize), wanted: f64) -> f64 {
         let largest = self.largest.get(&table).copied().unwrap_or(1.0);
         let over = wanted * largest / self.parameters.table_limit_units();
         match self.parameters {

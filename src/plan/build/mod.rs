@@ -3,6 +3,7 @@
 mod amplitudes;
 mod images;
 mod orient;
+mod scales;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -74,6 +75,11 @@ pub fn build(
         let least = Parameters::Ckks(least_row(&schedule, &functions, largest));
         if least != parameters && rows.contains(&least) {
             (builder, schedule) = on(least)?;
+            functions = ring_functions(&schedule)?;
+        }
+        // Outputs of their own may be far apart themselves.
+        while builder.own_scales(&mut schedule, Some(&functions)) {
+            builder.table_amplitudes(&mut schedule)?;
             functions = ring_functions(&schedule)?;
         }
         let gather = GatherPlan::of(&schedule).map_err(|error| {
@@ -529,7 +535,9 @@ impl Builder<'_> {
             ring: None,
             label_amplitude: 0.0,
         };
-        self.own_scales(&mut schedule);
+        if !self.parameters.is_ckks() {
+            self.own_scales(&mut schedule, None);
+        }
         self.table_amplitudes(&mut schedule)?;
         schedule.stages = stages(&schedule);
         Ok(schedule)

@@ -11,6 +11,9 @@ use super::super::place::dense::{AxisMap, Cut, Low};
 use super::super::place::{is_cuttable, matrix_sizes};
 use super::{Builder, Purpose};
 
+/// Of the slots of an axis that stands as it comes, one in so many is filled at least.
+const LEAST_FILL: usize = 4;
+
 /// The parameter of each product that reads one or is its gradient, by lowered index.
 pub(super) fn parameters_of(lowered: &Lowered, purpose: &Purpose<'_>) -> HashMap<usize, ParamId> {
     let mut out = HashMap::new();
@@ -77,8 +80,8 @@ impl Builder<'_> {
         Some(Cut::Low(Low::shorter(first, second)))
     }
 
-    /// Where the elements of a looked-up vector stand, if they come from a product whose samples are interleaved: in slots
-    /// that far apart, piece by piece. Elements that are public take free slots.
+    /// Where the elements of a looked-up vector stand, if they come from a product whose samples are interleaved: slots that
+    /// far apart, piece by piece. Elements that are public take free slots.
     fn axis_map(&self, form: &Form) -> Option<AxisMap> {
         let degree = self.parameters.degree();
         let mut product = None;
@@ -97,8 +100,10 @@ impl Builder<'_> {
             found.push(origin.map(|(_, place)| place));
         }
         let layout = &self.products[product?].layout;
-        let spacing = layout.samples * layout.sample_stride as usize;
-        if layout.samples < 2 || !spacing.is_power_of_two() || spacing > degree {
+        // Samples lie between the slots, which are a power of two apart.
+        let bits = found.iter().flatten().fold(degree as u32, |bits, place| bits | place.exponent);
+        let spacing = 1usize << bits.trailing_zeros();
+        if spacing < 2 || layout.samples as u64 * u64::from(layout.sample_stride) > spacing as u64 {
             return None;
         }
         // Only the pieces that are read.
@@ -106,9 +111,13 @@ impl Builder<'_> {
         pieces.sort_unstable();
         pieces.dedup();
         let slots = degree / spacing;
+        // Too empty, and a cut of its own is better.
+        if found.len() * LEAST_FILL < pieces.len() * slots {
+            return None;
+        }
         let slot = |place: &Place| {
             let exponent = place.exponent as usize;
-            (exponent < degree && exponent.is_multiple_of(spacing)).then_some(exponent / spacing)
+            (exponent < degree).then_some(exponent / spacing)
         };
         let mut taken = vec![false; pieces.len() * slots];
         let mut places: Vec<Option<(usize, usize)>> = Vec::with_capacity(found.len());

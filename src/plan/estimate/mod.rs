@@ -2,6 +2,7 @@
 
 mod costs;
 mod ring;
+mod seconds;
 mod tfhe;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use crate::he::noise;
 
 pub use self::costs::{Costs, RingUnits, TfheUnits, Units};
 pub use self::ring::BootstrapReport;
+pub use self::seconds::StageSeconds;
 use super::choice::Choice;
 use super::functions::RingFunction;
 use super::gather::GatherPlan;
@@ -135,6 +137,8 @@ pub struct Report {
     pub switches_per_step: usize,
     pub packs_per_step: usize,
     pub step_seconds: f64,
+    /// What the seconds of a step are made of.
+    pub stage_seconds: StageSeconds,
     pub train_seconds: f64,
     pub calibrated: bool,
     pub memory_bytes: usize,
@@ -142,7 +146,12 @@ pub struct Report {
     /// Seeded, as sent.
     pub key_wire_bytes: usize,
     pub ciphertext_bytes_per_sample: f64,
+    /// What the client gets back: the masters.
+    pub weight_bytes: usize,
+    /// Ciphertexts that are switched down only to meet their partners, in one epoch.
     pub alignments: usize,
+    /// The same if every value entered at the ring's full depth.
+    pub alignments_naive: usize,
     /// Largest over the look-up sites, as a fraction of the full range.
     pub lut_input_error: f64,
     /// Largest over the look-up sites, for one value.
@@ -165,12 +174,33 @@ pub struct Extent {
     pub samples: usize,
 }
 
+impl Extent {
+    fn steps_per_epoch(&self, batch: usize) -> usize {
+        (self.samples / batch.max(1)).clamp(1, self.steps.max(1))
+    }
+}
+
+/// Ciphertexts that are switched down in one step only to meet their partners.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Alignments {
+    /// With the levels that the checker found.
+    pub solved: usize,
+    /// If every value entered at the ring's full depth.
+    pub naive: usize,
+}
+
+/// What the client gets back at the end.
+pub fn weight_bytes(schedule: &Schedule) -> usize {
+    let pieces: usize = schedule.masters.iter().map(|master| master.layout.pieces).sum();
+    pieces * schedule.parameters.wire_ciphertext_bytes()
+}
+
 pub fn report(
     program: &str,
     schedule: &Schedule,
     costs: &Costs,
     extent: Extent,
-    alignments: usize,
+    alignments: Alignments,
     choice: &Choice,
 ) -> Report {
     let parameters = schedule.parameters;
@@ -203,7 +233,8 @@ pub fn report(
         })
         .collect();
     let gather = schedule.ring.as_ref().map(|ring| &ring.gather);
-    let step_seconds = step_seconds(schedule, costs);
+    let stage_seconds = stage_seconds(schedule, costs);
+    let step_seconds = stage_seconds.total();
     let largest = |f: fn(&SiteReport) -> f64| sites.iter().map(f).fold(0.0, f64::max);
     let client_bytes = client_bytes(schedule);
     Report {
@@ -217,13 +248,16 @@ pub fn report(
         switches_per_step: gather.map_or(0, |gather| gather.switches(schedule).iter().sum()),
         packs_per_step: packs(schedule),
         step_seconds,
+        stage_seconds,
         train_seconds: step_seconds * extent.steps as f64,
         calibrated: costs.measured,
         memory_bytes: memory_bytes(schedule, extent),
         key_bytes: parameters.key_bytes(),
         key_wire_bytes: parameters.key_wire_bytes(),
         ciphertext_bytes_per_sample: client_bytes.seeded / schedule.batch as f64,
-        alignments,
+        weight_bytes: weight_bytes(schedule),
+        alignments: alignments.solved * extent.steps_per_epoch(schedule.batch),
+        alignments_naive: alignments.naive * extent.steps_per_epoch(schedule.batch),
         lut_input_error: largest(|s| s.input_error),
         range_excess_probability: largest(|s| s.range_excess_probability),
         failure_probability: failure_probability(schedule, gather, extent.steps),
@@ -264,12 +298,17 @@ fn packs(schedule: &Schedule) -> usize {
 
 /// Predicted time of one step, in seconds.
 pub fn step_seconds(schedule: &Schedule, costs: &Costs) -> f64 {
+    stage_seconds(schedule, costs).total()
+}
+
+/// Predicted time of one step, by what it is spent on.
+pub fn stage_seconds(schedule: &Schedule, costs: &Costs) -> StageSeconds {
     let one_core = match (&costs.units, &schedule.ring) {
         (Units::Tfhe(units), _) => tfhe::seconds(schedule, units),
         (Units::Ckks(units), Some(ring)) => ring::seconds(schedule, &ring.gather, units),
-        (Units::Ckks(_), None) => 0.0,
+        (Units::Ckks(_), None) => StageSeconds::default(),
     };
-    one_core / costs.parallel.max(1.0)
+    one_core.scaled(1.0 / costs.parallel.max(1.0))
 }
 
 /// What the client sends for one batch.
@@ -310,9 +349,18 @@ fn client_bytes(schedule: &Schedule) -> ClientBytes {
 
 /// Peak memory of a run: keys, the encrypted data, and what one step holds.
 pub fn memory_bytes(schedule: &Schedule, extent: Extent) -> usize {
+    let batches = extent.samples.div_ceil(schedule.batch.max(1)).max(1);
+    memory_of(schedule, batches)
+}
+
+/// The same where encrypted batches wait in a file; none where they cannot.
+pub fn spilled_memory_bytes(schedule: &Schedule) -> Option<usize> {
+    schedule.parameters.is_ckks().then(|| memory_of(schedule, 2))
+}
+
+fn memory_of(schedule: &Schedule, batches: usize) -> usize {
     const PROCESS: f64 = 60e6;
-    let batches = extent.samples.div_ceil(schedule.batch.max(1)).max(1) as f64;
-    let data = client_bytes(schedule).memory * batches;
+    let data = client_bytes(schedule).memory * batches as f64;
     let work = match schedule.parameters {
         Parameters::Tfhe(profile) => tfhe::working_bytes(schedule, profile),
         Parameters::Ckks(profile) => ring::working_bytes(schedule, profile),

@@ -6,8 +6,10 @@ use crate::he::ckks::noise::raise_failure_probability;
 use crate::he::ckks::params::RingProfile;
 
 use super::super::gather::{Bootstrap, GatherPlan};
-use super::super::schedule::Schedule;
+use super::super::schedule::{Schedule, Source, Stage};
+use super::super::stages::last_reads;
 use super::costs::RingUnits;
+use super::seconds::StageSeconds;
 
 /// A bootstrap of one step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,38 +38,59 @@ pub(super) fn bootstraps(schedule: &Schedule, gather: &GatherPlan) -> Vec<Bootst
 }
 
 /// Seconds of one step on one core.
-pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnits) -> f64 {
-    let bootstrap = |bootstrap: &Bootstrap| {
+pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnits) -> StageSeconds {
+    let [narrow, full] = gather.switches(schedule);
+    let mut seconds = StageSeconds {
+        // On the way into a bootstrap ciphertexts are narrow.
+        routes_in: narrow as f64 / 2.0 * units.switch_seconds,
+        routes_out: full as f64 * units.switch_seconds,
+        products: schedule.ring_sums() as f64 * units.product_seconds
+            + schedule.ring_products() as f64 * units.accumulate_seconds,
+        ..StageSeconds::default()
+    };
+    for bootstrap in gather.bootstraps() {
         let sites = bootstrap.sites();
         let functions: usize = sites.iter().map(|&site| schedule.sites[site].tables.len()).sum();
         // The k-th tables of all sites share an output.
         let outputs = sites.iter().map(|&site| schedule.sites[site].tables.len()).max().unwrap_or(0);
         let (open, share) =
             if bootstrap.low { (units.open_low_seconds, 0.5) } else { (units.open_seconds, 1.0) };
-        open + share * functions as f64 * units.function_seconds + outputs as f64 * units.close_seconds
-    };
-    // On the way into a bootstrap ciphertexts are narrow.
-    let [narrow, full] = gather.switches(schedule);
-    let switches = narrow as f64 / 2.0 + full as f64;
-    gather.bootstraps().map(bootstrap).sum::<f64>()
-        + switches * units.switch_seconds
-        + schedule.ring_sums() as f64 * units.product_seconds
-        + schedule.ring_products() as f64 * units.accumulate_seconds
+        seconds.open += open;
+        seconds.functions += share * functions as f64 * units.function_seconds;
+        seconds.close += outputs as f64 * units.close_seconds;
+    }
+    seconds
 }
 
 /// What one step holds besides keys and data.
 pub(super) fn working_bytes(schedule: &Schedule, profile: &RingProfile) -> f64 {
     // Digits, powers and slots of one bootstrap: measured as what a peak has beyond keys and transforms.
     const BOOTSTRAP: f64 = 0.55 * 1024.0 * 1024.0 * 1024.0;
-    let operands: usize = schedule
-        .operands
-        .iter()
-        .map(|o| {
-            schedule.parameters.ciphertext_bytes(o.level) * schedule.polynomials(&o.layout, o.per_sample)
-        })
-        .sum();
-    // Products are as many again.
-    2.0 * operands as f64 + profile.transform_bytes as f64 + BOOTSTRAP
+    let ciphertext = schedule.parameters.ciphertext_bytes(0);
+    let polynomials = |source: Source| {
+        let per_sample = match source {
+            Source::Operand(i) => schedule.operands[i].per_sample,
+            Source::Product(i) => schedule.products[i].per_sample(),
+            Source::Master(_) => false,
+        };
+        schedule.polynomials(schedule.layout(source), per_sample)
+    };
+    let mut live: usize =
+        (0..schedule.masters.len()).map(|i| polynomials(Source::Master(i)) * ciphertext).sum();
+    let mut peak = live as f64;
+    for (stage, ends) in schedule.stages.iter().zip(last_reads(schedule)) {
+        let own: usize = match stage {
+            Stage::Operands(own) => own.iter().map(|&i| polynomials(Source::Operand(i))).sum(),
+            Stage::Products(own) => own.iter().map(|&i| polynomials(Source::Product(i))).sum(),
+            Stage::Tables(_) => 0,
+        };
+        live += own * ciphertext;
+        let bootstrap = if matches!(stage, Stage::Tables(_)) { BOOTSTRAP } else { 0.0 };
+        peak = peak.max(live as f64 + bootstrap);
+        let ended: usize = ends.sources.iter().map(|&source| polynomials(source) * ciphertext).sum();
+        live = live.saturating_sub(ended);
+    }
+    peak + profile.transform_bytes as f64
 }
 
 /// That a coefficient leaves the interval of the exponential at a modulus raise, in any bootstrap of the run.

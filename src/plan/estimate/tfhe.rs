@@ -6,9 +6,10 @@ use crate::he::params::Profile;
 use super::super::lower::AtomKind;
 use super::super::schedule::{Schedule, Source};
 use super::costs::TfheUnits;
+use super::seconds::StageSeconds;
 
 /// Seconds of one step on one core.
-pub(super) fn seconds(schedule: &Schedule, costs: &TfheUnits) -> f64 {
+pub(super) fn seconds(schedule: &Schedule, costs: &TfheUnits) -> StageSeconds {
     let extended: usize = schedule
         .operands
         .iter()
@@ -21,12 +22,15 @@ pub(super) fn seconds(schedule: &Schedule, costs: &TfheUnits) -> f64 {
         .flat_map(|site| &site.reads)
         .map(|read| schedule.polynomials(&read.layout, read.per_sample))
         .sum();
-    schedule.luts() as f64 * costs.pbs_seconds
-        + super::packs(schedule) as f64 * costs.pack_seconds
-        + extended as f64 * costs.operand_seconds
-        + schedule.ring_products() as f64 * costs.accumulate_seconds
-        + schedule.ring_sums() as f64 * costs.finish_seconds
-        + switches as f64 * costs.switch_seconds
+    StageSeconds {
+        // Extraction belongs to the look-ups.
+        functions: schedule.luts() as f64 * costs.pbs_seconds + switches as f64 * costs.switch_seconds,
+        routes_out: super::packs(schedule) as f64 * costs.pack_seconds
+            + extended as f64 * costs.operand_seconds,
+        products: schedule.ring_products() as f64 * costs.accumulate_seconds
+            + schedule.ring_sums() as f64 * costs.finish_seconds,
+        ..StageSeconds::default()
+    }
 }
 
 /// What one step holds besides keys and data.

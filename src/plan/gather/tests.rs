@@ -183,3 +183,37 @@ fn an_operand_is_turned_where_that_takes_fewer_switches() {
         }
     }
 }
+
+#[test]
+fn what_is_dropped_is_not_read_again() {
+    use crate::plan::schedule::Source;
+    use crate::plan::stages::last_reads;
+    let schedule = step(24, Some(16), 10, 64);
+    let ends = last_reads(&schedule);
+    let mut dropped: Vec<Source> = Vec::new();
+    let (mut sites, mut saved): (Vec<usize>, Vec<(usize, usize)>) = (Vec::new(), Vec::new());
+    for (stage, ends) in schedule.stages.iter().zip(&ends) {
+        let mut read: Vec<Source> = Vec::new();
+        match stage {
+            Stage::Products(own) => read.extend(own.iter().flat_map(|&i| schedule.products[i].sides)),
+            Stage::Tables(own) => {
+                let reads = own.iter().flat_map(|&i| &schedule.sites[i].reads).flat_map(|read| &read.sources);
+                read.extend(reads.map(|(source, _)| *source));
+                let mut factors = own.iter().filter_map(|&i| schedule.sites[i].multiplier);
+                assert!(factors.all(|factor| !saved.contains(&factor)));
+            }
+            Stage::Operands(own) => {
+                let terms = own.iter().flat_map(|&i| &schedule.operands[i].form.terms);
+                let mut tables = terms.filter_map(|t| schedule.atoms[t.atom.0 as usize].kind.table());
+                assert!(tables.all(|(site, _)| !sites.contains(&site)));
+            }
+        }
+        assert!(read.iter().all(|source| !dropped.contains(source)));
+        dropped.extend(&ends.sources);
+        sites.extend(&ends.sites);
+        saved.extend(&ends.saved);
+    }
+    let gradients = schedule.masters.iter().flat_map(|master| &master.gradient);
+    assert!(gradients.map(|(source, _)| source).all(|source| !dropped.contains(source)));
+    assert!(!dropped.is_empty() && !sites.is_empty() && !saved.is_empty());
+}

@@ -123,6 +123,8 @@ pub struct Typing {
     pub depth: usize,
     pub switches: Vec<Switch>,
     pub alignments: Vec<Alignment>,
+    /// How many there would be if every value entered at the ring's full depth.
+    pub naive_alignments: usize,
 }
 
 impl Typing {
@@ -420,6 +422,36 @@ impl Solver<'_> {
         alignments
     }
 
+    /// Operands that would be switched down if every leaf entered at the ring's full depth, and every product and sum stood one
+    /// below, or at, the lowest of its operands.
+    fn naive_alignments(&self, solution: &Solution) -> usize {
+        let needed = self.ids.iter().map(|&id| self.demand(solution, id)).max().unwrap_or(0);
+        let allowed = self.options.deepest().map_or(0, |depth| depth.levels as u32);
+        let full = needed.max(allowed);
+        let mut levels = vec![full; self.graph.len()];
+        let mut count = 0;
+        for &id in &self.ids {
+            if self.class_of(id) != Class::Leveled {
+                continue;
+            }
+            let mut operands = self.distinct_operands(id);
+            let all = operands.len();
+            operands.retain(|o| self.class(*o) != Class::Clear);
+            let lowest = operands.iter().map(|o| levels[o.index()]).min().unwrap_or(full);
+            count += operands.iter().filter(|o| levels[o.index()] > lowest).count();
+            let spends = is_product(&self.graph.node(id).op) && operands.len() == all;
+            levels[id.index()] = lowest.saturating_sub(u32::from(spends));
+        }
+        if self.options.training {
+            count += self
+                .outputs
+                .iter()
+                .filter(|&&output| self.class(output) == Class::Leveled && levels[output.index()] > 0)
+                .count();
+        }
+        count
+    }
+
     /// A written level below that of every operand of a sum: what is written is not adjusted.
     fn check_sums(&self, solution: &Solution) -> Result<(), Vec<Diagnostic>> {
         for &id in &self.ids {
@@ -471,6 +503,7 @@ impl Solver<'_> {
         let mut typing = Typing {
             types: vec![None; self.graph.len()],
             alignments: self.alignments(solution),
+            naive_alignments: self.naive_alignments(solution),
             depth: self.ids.iter().map(|&id| self.demand(solution, id)).max().unwrap_or(0) as usize,
             switches: Vec::new(),
         };

@@ -170,6 +170,11 @@ fn polynomial_bytes(ring: &SmallRing, width: Width) -> usize {
 }
 
 impl SmallCiphertext {
+    /// How many bytes [`SmallCiphertext::to_bytes`] writes.
+    pub fn wire_bytes(&self) -> usize {
+        HEADER + 2 * polynomial_bytes(&self.ring, self.width)
+    }
+
     /// The ciphertext as bytes: 64 KB, or 37 KB if it is narrow.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = header(&self.ring, kind_of(self.width)).to_vec();
@@ -207,7 +212,12 @@ fn kind_of(width: Width) -> Kind {
 impl SeededCiphertext {
     /// How many bytes [`SeededCiphertext::to_bytes`] writes.
     pub fn wire_bytes(&self) -> usize {
-        HEADER + SEED + polynomial_bytes(&self.ring, Width::Full)
+        Self::bytes_on_wire(&self.ring)
+    }
+
+    /// The same, of any fresh ciphertext of a ring.
+    pub fn bytes_on_wire(ring: &SmallRing) -> usize {
+        HEADER + SEED + polynomial_bytes(ring, Width::Full)
     }
 
     /// The ciphertext as bytes: at most 32 KB.
