@@ -148,13 +148,24 @@ fn pools_compute_what_simulate_predicts() {
     let relu = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
     let (g, l) = pooled(&lut("relu", relu, ScalarExpr::call(Function::Step, ScalarExpr::Z)));
     let schedule = schedule_on(PARAMETERS, &g, l, 2, 0.5);
-    // Whole polynomials meet in the pools: only the images of the first convolution, which are few, are moved.
-    let images = schedule.sites.iter().zip(&schedule.ring.as_ref().unwrap().gather.sites);
-    for (site, own) in images.filter(|(site, _)| site.tables[0].name == "max") {
-        assert_eq!(own.lanes.rings, site.elements / 16, "whole polynomials of 16 positions");
-    }
     let sample = samples(2, 64, 2);
     let batch =
         Batch { index: 0, size: 2, features: &sample.features, labels: &sample.labels, arguments: None };
     encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
+}
+
+#[test]
+fn pools_read_whole_polynomials_and_move_nothing() {
+    let relu = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
+    let (g, l) = pooled(&lut("relu", relu, ScalarExpr::call(Function::Step, ScalarExpr::Z)));
+    // As many samples as stand between two positions.
+    let schedule = schedule_on(PARAMETERS, &g, l, 256, 0.5);
+    let gather = &schedule.ring.as_ref().unwrap().gather;
+    let sites = || schedule.sites.iter().zip(&gather.sites).filter(|(site, _)| site.tables[0].name == "max");
+    assert_eq!(sites().map(|(site, _)| site.elements).collect::<Vec<_>>(), [64, 32], "two rounds");
+    for (site, own) in sites() {
+        assert!(own.reads.len() > 1 && own.reads.iter().all(|read| read.switches() == 0));
+        // Two rows and columns of results to a polynomial.
+        assert_eq!(own.lanes.rings, site.elements / 4);
+    }
 }

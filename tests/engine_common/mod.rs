@@ -156,7 +156,7 @@ pub fn avg_pool(g: &mut Graph, x: NodeId) -> NodeId {
     g.scale(sum, 0.25, &o).unwrap()
 }
 
-/// A convolution of 4×4 images with a max-pool before the activation, another one with a mean pool behind it, 2 outputs.
+/// A convolution of 8×8 images with a max-pool before the activation, another one with a mean pool behind it, 2 outputs.
 pub fn pooled(activation: &ScalarFn) -> (Graph, NodeId) {
     let o = Origin::default();
     let mut g = Graph::default();
