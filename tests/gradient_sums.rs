@@ -1,4 +1,5 @@
-//! Gradients that are sums, of several products or of a product and a part of the weights: encrypted as in the clear.
+//! What changes weights on ciphertexts: gradients that are sums, of several products or of a product and a part of the weights, and
+//! rates that change: as in the clear.
 
 use hesn::diagnostics::{Sources, render};
 use hesn::interp::clear::ClearEngine;
@@ -17,7 +18,7 @@ fn training(body: &str, options: &str, scheme: SchemeChoice) -> Training {
         "use std::{{dense, relu, mean_squared_error}}\n\
          data d = csv(\"d.csv\") {{ target: y, scale: none, split: 0.8 }}\n\
          model M(x: [4]) -> [1] {{ {body} }}\n\
-         train M on d {{ loss: mean_squared_error, batch: {BATCH}, sgd: rate 1/4, {options} epochs: 1 }}\n"
+         train M on d {{ loss: mean_squared_error, batch: {BATCH}, {options}, epochs: {STEPS} }}\n"
     );
     let mut sources = Sources::default();
     let file = sources.add("program.hes", text);
@@ -42,10 +43,13 @@ fn follows_the_clear_engine(body: &str, options: &str, limits: &[(SchemeChoice, 
         let own = training(body, options, scheme);
         let schedule = own.schedule.unwrap_or_else(|why| panic!("{scheme:?}: {why:?}"));
         let initial = own.architecture.initial(&own.forward, 3);
+        let rates: Vec<u32> = (0..STEPS).map(|step| own.optimizer.multiple(step)).collect();
         let mut clear = ClearEngine::new(own.step, own.gradients, own.rate, initial.clone())
             .with_optimizer(own.optimizer);
         let mut simulated = SimulateEngine::new(&schedule, initial.clone(), 1);
-        for _ in 0..STEPS {
+        for (step, &rate) in rates.iter().enumerate() {
+            clear.begin_epoch(step, rate).unwrap();
+            simulated.begin_epoch(step, rate).unwrap();
             clear.step(&batch, &Unwatched).unwrap();
             simulated.step(&batch, &Unwatched).unwrap();
         }
@@ -63,10 +67,10 @@ fn follows_the_clear_engine(body: &str, options: &str, limits: &[(SchemeChoice, 
 #[test]
 fn a_matrix_used_twice_learns_from_both_uses() {
     let body = "param w: [4, 4] ~ he_normal\n    let h = relu(x @ w)\n    relu(h @ w) |> dense(1)";
-    let own = training(body, "", SchemeChoice::Ckks);
+    let own = training(body, "sgd: rate 1/4", SchemeChoice::Ckks);
     let schedule = own.schedule.unwrap();
     assert!(schedule.masters.iter().any(|master| master.gradient.len() == 2));
-    follows_the_clear_engine(body, "", &LIMITS);
+    follows_the_clear_engine(body, "sgd: rate 1/4", &LIMITS);
 }
 
 #[test]
@@ -74,7 +78,7 @@ fn residual_connections_hand_gradients_past_a_layer() {
     // Two masks in a row, read to seven bits by TFHE, take their own ways within a few steps.
     follows_the_clear_engine(
         "let h = x |> dense(6) |> relu\n    (h + (h |> dense(6) |> relu)) |> dense(1)",
-        "",
+        "sgd: rate 1/4",
         &LIMITS[..1],
     );
 }
@@ -82,5 +86,11 @@ fn residual_connections_hand_gradients_past_a_layer() {
 #[test]
 fn weight_decay_takes_a_part_of_the_weights() {
     // Without it they go a third farther.
-    follows_the_clear_engine("x |> dense(1, init: zeros)", "weight_decay: 1/2,", &LIMITS);
+    follows_the_clear_engine("x |> dense(1, init: zeros)", "sgd: rate 1/4, weight_decay: 1/2", &LIMITS);
+}
+
+#[test]
+fn rates_that_change_are_multiples_of_the_least() {
+    // At the least rate alone they go a small part of the way.
+    follows_the_clear_engine("x |> dense(1, init: zeros)", "sgd: rate 1/2 halved every 3 epochs", &LIMITS);
 }

@@ -2,10 +2,8 @@
 
 use hesn::diagnostics::{Sources, render};
 use hesn::interp::clear::ClearEngine;
-use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Engine, Unwatched};
 use hesn::plan::compile::{Settings, Training};
-use hesn::plan::parameters::SchemeChoice;
 use hesn::typeck::{self, NoData, Task, TrainTask};
 
 const BATCH: usize = 4;
@@ -132,33 +130,6 @@ fn encrypted_engines_refuse_what_runs_in_the_clear_only() {
     };
     assert_eq!(code("sgd: rate 1/4, epochs: 2"), None);
     assert_eq!(code("sgd: rate 1/4, momentum: 0.5, epochs: 2"), Some("E0504"));
-}
-
-/// The weights after some steps on the simulated engine of a scheme.
-fn simulated(options: &str, scheme: SchemeChoice, steps: usize) -> Vec<f32> {
-    let settings = Settings { scheme, ..Settings::default() };
-    let training = Training::compile(&task(options), BATCH, settings).unwrap();
-    let schedule = training.schedule.as_ref().unwrap();
-    let mut engine = SimulateEngine::new(schedule, vec![vec![0.0; 3]], 1);
-    let batch = Batch { index: 0, size: BATCH, features: &X, labels: &Y, arguments: None };
-    for step in 0..steps {
-        engine.begin_epoch(step, training.optimizer.multiple(step)).unwrap();
-        engine.step(&batch, &Unwatched).unwrap();
-    }
-    engine.parameters().unwrap().remove(0)
-}
-
-#[test]
-fn a_changing_rate_is_a_multiple_of_encrypted_gradients() {
-    let options = "sgd: rate [1/2, 1/4, 1/8], epochs: 3";
-    let expected = trained(options, 3)[2];
-    let least = trained("sgd: rate 1/8, epochs: 3", 3)[2];
-    for (scheme, near) in [(SchemeChoice::Ckks, 0.01), (SchemeChoice::Tfhe, 0.1)] {
-        let found = simulated(options, scheme, 3);
-        let off = |to: [f32; 3]| found.iter().zip(to).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(off(expected) < near, "{found:?}, in the clear {expected:?}");
-        assert!(off(least) > 2.0 * near, "{found:?}, at the least rate {least:?}");
-    }
 }
 
 macro_rules! snapshots {

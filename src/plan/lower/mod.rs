@@ -11,6 +11,7 @@ use crate::graph::{Constant, ConvGeometry, Graph, NodeId, Op, ParamId, ScalarExp
 use super::form::{AtomId, Form, Term};
 use super::parameters::Parameters;
 
+mod chain;
 mod conv;
 mod multiply;
 mod phases;
@@ -443,7 +444,10 @@ impl<'a> Lowering<'a> {
         let depth = 1 + left_depth.max(right_depth);
         let kind = ProductKind::Contract(Contraction { labels, sizes });
         let product = Product { node: id, sides: [left, right], kind, batch_sum: false, side_per_sample };
-        Ok(self.push_product(product, depth, &node.shape))
+        Ok(match self.split(&product) {
+            None => self.push_product(product, depth, &node.shape),
+            Some((axis, chunk)) => self.push_pieces(&product, depth, &node.shape, axis, chunk),
+        })
     }
 
     fn push_product(&mut self, product: Product, depth: usize, shape: &[usize]) -> Form {
