@@ -39,6 +39,8 @@ fn wrong_usage_ends_with_status_2() {
         &["check"],
         &["plan", "p.hes", "--json", "--dot"],
         &["bench", "--color", "pink"],
+        &["bench", "p.hes", "--profile", "standard"],
+        &["bench", "--steps", "2"],
     ];
     for args in cases {
         let ended = place.hesn(args);
@@ -47,6 +49,13 @@ fn wrong_usage_ends_with_status_2() {
         assert_eq!(ended.stdout, "");
     }
     insta::assert_snapshot!("unknown_option", place.hesn(&["run", "p.hes", "--engin", "clear"]).stderr);
+}
+
+#[test]
+fn a_program_that_cannot_be_measured_is_named() {
+    let ended = Workplace::empty().hesn(&["bench", "nothing.hes"]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""));
+    assert!(ended.stderr.contains("E0601") && ended.stderr.contains("error: nothing.hes"), "{}", ended.stderr);
 }
 
 #[test]
