@@ -52,10 +52,35 @@ fn wrong_usage_ends_with_status_2() {
 }
 
 #[test]
+fn weights_do_not_replace_their_program() {
+    let place = Workplace::with_program(PROGRAM);
+    let ended = place.hesn(&["run", "p.hes", "--engine", "clear", "--out", "p.hes"]);
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("this is the program itself"), "{}", ended.stderr);
+    assert_eq!(place.hesn(&["check", "p.hes"]).succeeds(), "p.hes: no errors\n");
+}
+
+#[test]
+fn a_layer_without_units_is_refused() {
+    let place = Workplace::with_program(&PROGRAM.replace("dense(1)", "dense(0)"));
+    let ended = place.hesn(&["check", "p.hes"]);
+    assert_eq!(ended.status, Some(1));
+    assert!(
+        ended.stdout.contains("at least one") || ended.stderr.contains("at least one"),
+        "{}",
+        ended.all()
+    );
+}
+
+#[test]
 fn a_program_that_cannot_be_measured_is_named() {
     let ended = Workplace::empty().hesn(&["bench", "nothing.hes"]);
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""));
-    assert!(ended.stderr.contains("E0601") && ended.stderr.contains("error: nothing.hes"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("E0601") && ended.stderr.contains("error: nothing.hes"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]

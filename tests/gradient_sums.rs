@@ -94,3 +94,10 @@ fn rates_that_change_are_multiples_of_the_least() {
     // At the least rate alone they go a small part of the way.
     follows_the_clear_engine("x |> dense(1, init: zeros)", "sgd: rate 1/2 halved every 3 epochs", &LIMITS);
 }
+
+#[test]
+fn public_matrices_keep_their_fractions() {
+    let matrix = "[[0.3, 0, 0.1, 0], [0, 0.3, 0, 0.1], [0.2, 0, 0.3, 0], [0, 0.2, 0, 0.3]]";
+    let body = format!("relu(relu(x |> dense(4)) @ {matrix}) |> dense(1)");
+    follows_the_clear_engine(&body, "sgd: rate 1/4", &LIMITS[..1]);
+}

@@ -34,8 +34,13 @@ struct Parameter<'a> {
 /// Whether a file can be written there: asked before hours of training, not after.
 ///
 /// # Errors
-/// What the operating system says against it.
-pub fn check(path: &Path) -> io::Result<()> {
+/// What the operating system says against it; or it is the program itself.
+pub fn check(path: &Path, program: &Path) -> io::Result<()> {
+    if let (Ok(own), Ok(program)) = (path.canonicalize(), program.canonicalize())
+        && own == program
+    {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is the program itself"));
+    }
     match std::fs::metadata(path) {
         Ok(own) if own.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
         Ok(own) if !own.is_file() => return Ok(()),

@@ -147,7 +147,7 @@ impl Job<'_> {
     fn train(&self, task: &TrainTask, training: &Training, data: &Dataset) -> Result<(), Stop> {
         let mut options = self.options();
         if let Some(path) = &self.args.out {
-            model_file::check(path).map_err(|error| self.unwritable(path, &error))?;
+            model_file::check(path, &self.args.file).map_err(|error| self.unwritable(path, &error))?;
         }
         if options.engine != EngineKind::Clear {
             let schedule = self.schedule(&training.schedule)?;

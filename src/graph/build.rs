@@ -108,6 +108,10 @@ impl Graph {
 
     pub fn param(&mut self, info: ParamInfo, origin: &Origin) -> Built {
         check_size(&info.shape)?;
+        if elements(&info.shape) == 0 {
+            let why = "it has no elements: a layer needs at least one input, unit or filter";
+            return Err(invalid("param", &info.shape, why));
+        }
         let shape = info.shape.clone();
         let id = ParamId(self.params.len() as u32);
         self.params.push(info);

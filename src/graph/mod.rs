@@ -80,6 +80,14 @@ pub enum Constant {
 }
 
 impl Constant {
+    /// Whether all its numbers are integers.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Constant::Uniform(value) => value.fract() == 0.0,
+            Constant::Tensor(values) => values.iter().all(|value| value.fract() == 0.0),
+        }
+    }
+
     pub fn get(&self, index: usize) -> f64 {
         match self {
             Constant::Uniform(value) => *value,

@@ -109,7 +109,7 @@ pub(super) fn multiply<T: Number>(mut c: ArrayViewMut2<'_, T>, a: ArrayView2<'_,
     }
     let along = usize::from(n > m);
     // Whole tiles of the product's kernel.
-    let lines = (TASK * [m, n][along] / (m * n * k)).next_multiple_of(16);
+    let lines = (TASK * [m, n][along] / (m * n * k)).max(1).next_multiple_of(16);
     let pieces: Vec<_> = c.axis_chunks_iter_mut(Axis(along), lines).enumerate().collect();
     pieces.into_par_iter().for_each(|(piece, mut c)| {
         let start = piece * lines;
@@ -195,6 +195,15 @@ mod tests {
                 left.data[at(&left.axes, &index)] * right.data[at(&right.axes, &index)];
         }
         result
+    }
+
+    #[test]
+    fn a_long_sum_of_few_results_is_one_task() {
+        let (m, n, k) = (4, 5, 70_000);
+        let ones = |count: usize| vec![1.0f32; count];
+        let left = Labelled { data: Cow::Owned(ones(m * k)), axes: vec![(b'i', m), (b'k', k)] };
+        let right = Labelled { data: Cow::Owned(ones(k * n)), axes: vec![(b'k', k), (b'j', n)] };
+        assert_eq!(contract(left, right, b"ij"), vec![k as f32; m * n]);
     }
 
     #[test]

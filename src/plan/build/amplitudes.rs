@@ -120,7 +120,9 @@ impl Builder<'_> {
             }
         }
         let packed = if packed > 0.0 { parameters.packed_noise_units(packed).powi(2) } else { 0.0 };
-        (packed + fresh).sqrt()
+        // What is public is only rounded, and whole numbers are not.
+        let public = if form.terms.is_empty() && !form.constant.is_whole() { 1.0 / 12.0 } else { 0.0 };
+        (packed + fresh + public).sqrt()
     }
 
     /// Each table gives the smallest amplitude that a use asks for, or less where a bootstrap gives no more; the others
