@@ -62,7 +62,7 @@ fn weights_do_not_replace_their_program() {
 
 #[test]
 fn a_layer_without_units_is_refused() {
-    let place = Workplace::with_program(&PROGRAM.replace("dense(1)", "dense(0)"));
+    let place = Workplace::with_program(PROGRAM.replace("dense(1)", "dense(0)"));
     let ended = place.hesn(&["check", "p.hes"]);
     assert_eq!(ended.status, Some(1));
     assert!(
