@@ -115,7 +115,7 @@ fn measure(file: &Path, args: &BenchArgs, shell: &Shell) -> Result<Measured, Str
     let count = |record: &Value, name: &str| record[name].as_u64().unwrap_or(0);
     let number = |record: &Value, name: &str| record[name].as_f64().unwrap_or(0.0);
     let taken = count(done, "steps").max(1);
-    let per_step = |name: &str| number(&done["stage_seconds"], name) / taken as f64;
+    let stages: StageSeconds = serde_json::from_value(done["stage_seconds"].clone()).unwrap_or_default();
     let fill = plan["bootstraps"]
         .as_array()
         .filter(|own| !own.is_empty())
@@ -134,15 +134,7 @@ fn measure(file: &Path, args: &BenchArgs, shell: &Shell) -> Result<Measured, Str
         setup_seconds: number(done, "setup_seconds"),
         step_seconds: number(done, "train_seconds") / taken as f64,
         predicted_step_seconds: number(plan, "step_seconds"),
-        stage_seconds: StageSeconds {
-            routes_in: per_step("routes_in"),
-            open: per_step("open"),
-            functions: per_step("functions"),
-            close: per_step("close"),
-            routes_out: per_step("routes_out"),
-            products: per_step("products"),
-            other: per_step("other"),
-        },
+        stage_seconds: stages.scaled(1.0 / taken as f64),
         peak_memory_bytes: count(done, "peak_memory_bytes"),
         predicted_memory_bytes: count(plan, "memory_bytes"),
         ciphertext_bytes_per_sample: number(done, "ciphertext_bytes_per_sample"),

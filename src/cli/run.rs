@@ -154,7 +154,7 @@ impl Job<'_> {
             let steps = Length::of(training, data.train.len, &options).steps;
             let samples = data.train.len.min(steps.saturating_mul(training.batch));
             options.spill = self.spills(&task.model, task.span, schedule, Extent { steps, samples })?;
-            self.warn(schedule, steps)?;
+            self.warn(schedule, steps);
         }
         let outcome = self.watched(&task.model, task.span, |observer| match &task.prefix {
             None => train(training, task.batch.value, data, &options, observer),
@@ -182,7 +182,7 @@ impl Job<'_> {
         if options.engine != EngineKind::Clear {
             let schedule = self.schedule(&evaluation.schedule)?;
             self.spills(&evaluation.function, span, schedule, Extent { steps: 1, samples: 1 })?;
-            self.warn(schedule, 1)?;
+            self.warn(schedule, 1);
         }
         let record =
             self.watched(&evaluation.function, span, |observer| evaluate(evaluation, &options, observer))?;
@@ -198,11 +198,10 @@ impl Job<'_> {
     }
 
     /// Says what the plan warns of.
-    fn warn(&self, schedule: &Schedule, steps: usize) -> Result<(), Stop> {
+    fn warn(&self, schedule: &Schedule, steps: usize) {
         estimate::warnings(schedule, steps)
             .iter()
             .for_each(|warning| self.shell.note(&format!("warning: {warning}")));
-        Ok(())
     }
 
     /// Whether the encrypted data has to wait in a file.

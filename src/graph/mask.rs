@@ -106,14 +106,7 @@ impl Graph {
                         *all[from as usize] |= own[i] && kept.is_none_or(|kept| kept[i]);
                     }
                 }
-                Op::Add
-                | Op::Sub
-                | Op::Mul
-                | Op::Scale(_)
-                | Op::Offset(_)
-                | Op::Lut(_)
-                | Op::Refresh
-                | Op::Ascribe(_) => {
+                op if op.is_element_wise() => {
                     parts.iter_mut().for_each(|part| part.clone_from(&own));
                 }
                 _ => parts.iter_mut().flatten().for_each(|element| *element = true),

@@ -236,6 +236,21 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether element i of the result depends on elements i of the operands alone.
+    pub fn is_element_wise(&self) -> bool {
+        matches!(
+            self,
+            Op::Add
+                | Op::Sub
+                | Op::Mul
+                | Op::Scale(_)
+                | Op::Offset(_)
+                | Op::Lut(_)
+                | Op::Refresh
+                | Op::Ascribe(_)
+        )
+    }
+
     /// What a user calls this operation.
     pub fn name(&self) -> &str {
         match self {

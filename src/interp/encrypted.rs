@@ -74,6 +74,17 @@ pub struct State {
     pub seconds: StageSeconds,
 }
 
+impl State {
+    /// What the step has made: nothing of a master.
+    fn made(&self, source: Source) -> &[Ciphertext] {
+        match source {
+            Source::Operand(i) => &self.operands[i],
+            Source::Product(i) => &self.products[i],
+            Source::Master(_) => &[],
+        }
+    }
+}
+
 type Done<T> = Result<T, EngineError>;
 
 impl<'a> Server<'a> {
@@ -128,12 +139,7 @@ impl<'a> Server<'a> {
         let state = self.run(batch, watch)?;
         for (index, master) in self.schedule.masters.iter().enumerate() {
             for &(source, factor) in &master.gradient {
-                let gradient = match source {
-                    Source::Operand(i) => &state.operands[i],
-                    Source::Product(i) => &state.products[i],
-                    Source::Master(_) => continue,
-                };
-                for (own, gradient) in self.masters[index].iter_mut().zip(gradient) {
+                for (own, gradient) in self.masters[index].iter_mut().zip(state.made(source)) {
                     match factor * self.multiple {
                         1 => own.sub_assign(gradient)?,
                         -1 => own.add_assign(gradient)?,
@@ -182,9 +188,8 @@ impl<'a> Server<'a> {
 
     fn source<'s>(&'s self, source: Source, state: &'s State) -> &'s [Ciphertext] {
         match source {
-            Source::Operand(i) => &state.operands[i],
-            Source::Product(i) => &state.products[i],
             Source::Master(i) => &self.masters[i],
+            source => state.made(source),
         }
     }
 

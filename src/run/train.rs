@@ -96,6 +96,8 @@ pub fn train(
     let mut order = batches.epoch(0);
     let mut steps = 0;
     let mut stage_seconds: Option<StageSeconds> = None;
+    // After so many steps, the weights and what they are worth.
+    let mut tested: Option<(usize, Vec<Vec<f32>>, Scores)> = None;
     while steps < length.steps {
         let (epoch, within) = (steps / length.steps_per_epoch, steps % length.steps_per_epoch);
         if within == 0 {
@@ -137,6 +139,7 @@ pub fn train(
         if steps % length.steps_per_epoch == 0 || steps == length.steps {
             let seconds = epoch_began.elapsed().as_secs_f64();
             let params = params(training, &mut *engine, &initial)?;
+            let scores = scores(training, data, &params)?;
             observer.event(Event::Epoch(EpochRecord {
                 engine: engine.name().into(),
                 epoch: epoch + 1,
@@ -144,13 +147,17 @@ pub fn train(
                 steps,
                 luts: luts_per_step * steps as u64,
                 seconds,
-                scores: scores(training, data, &params)?,
+                scores,
             }));
+            tested = Some((steps, params, scores));
         }
     }
     let train_seconds = began.elapsed().as_secs_f64();
     observer.phase(Phase::Decrypt);
-    let params = params(training, &mut *engine, &initial)?;
+    let (params, tested) = match tested {
+        Some((after, params, scores)) if after == steps => (params, Some(scores)),
+        _ => (params(training, &mut *engine, &initial)?, None),
+    };
     let name = engine.name().to_owned();
     if let Some(schedule) = schedule {
         excess_warnings(training, schedule, engine.excesses()).into_iter().for_each(|w| observer.warn(w));
@@ -158,7 +165,10 @@ pub fn train(
     let traffic = engine.traffic();
     drop(engine);
     observer.phase(Phase::Evaluate);
-    let scores = scores(training, data, &params)?;
+    let scores = match tested {
+        Some(scores) => scores,
+        None => scores(training, data, &params)?,
+    };
     let clear = if options.compare && !interrupted {
         observer.phase(Phase::Compare);
         // What was trained is not lost with the comparison.

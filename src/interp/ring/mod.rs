@@ -71,6 +71,17 @@ impl RingState {
     }
 }
 
+impl RingState {
+    /// What the step has made: nothing of a master.
+    fn made(&self, source: Source) -> &[SmallCiphertext] {
+        match source {
+            Source::Operand(i) => &self.operands[i],
+            Source::Product(i) => &self.products[i],
+            Source::Master(_) => &[],
+        }
+    }
+}
+
 type Done<T> = Result<T, EngineError>;
 
 impl<'a> RingServer<'a> {
@@ -130,12 +141,7 @@ impl<'a> RingServer<'a> {
         let state = self.stages(batch, watch, true)?;
         for (index, master) in self.schedule.masters.iter().enumerate() {
             for &(source, factor) in &master.gradient {
-                let gradient = match source {
-                    Source::Operand(i) => &state.operands[i],
-                    Source::Product(i) => &state.products[i],
-                    Source::Master(_) => continue,
-                };
-                for (own, gradient) in self.masters[index].iter_mut().zip(gradient) {
+                for (own, gradient) in self.masters[index].iter_mut().zip(state.made(source)) {
                     match factor * self.multiple {
                         1 => own.sub_assign(gradient)?,
                         factor => own.add_assign(&scaled(gradient, -factor))?,
@@ -193,9 +199,8 @@ impl<'a> RingServer<'a> {
 
     fn source<'s>(&'s self, source: Source, state: &'s RingState) -> &'s [SmallCiphertext] {
         match source {
-            Source::Operand(i) => &state.operands[i],
-            Source::Product(i) => &state.products[i],
             Source::Master(i) => &self.masters[i],
+            source => state.made(source),
         }
     }
 

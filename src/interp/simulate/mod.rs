@@ -91,6 +91,17 @@ struct State<N> {
     values: Vec<Vec<Vec<f64>>>,
 }
 
+impl<N> State<N> {
+    /// What the step has made: nothing of a master.
+    fn made(&self, source: Source) -> &[N] {
+        match source {
+            Source::Operand(i) => &self.operands[i],
+            Source::Product(i) => &self.products[i],
+            Source::Master(_) => &[],
+        }
+    }
+}
+
 impl<'a, D: Domain> Simulation<'a, D> {
     fn new(schedule: &'a Schedule, initial: Vec<Vec<f32>>, seed: u64, domain: D) -> Self {
         let masters = schedule.masters.iter().map(|master| vec![D::Number::default(); master.elements]);
@@ -143,9 +154,8 @@ impl<'a, D: Domain> Simulation<'a, D> {
 
     fn source<'s>(&'s self, source: Source, state: &'s State<D::Number>) -> &'s [D::Number] {
         match source {
-            Source::Operand(i) => &state.operands[i],
-            Source::Product(i) => &state.products[i],
             Source::Master(i) => &self.masters[i],
+            source => state.made(source),
         }
     }
 
@@ -319,12 +329,7 @@ impl<'a, D: Domain> Simulation<'a, D> {
         let domain = &self.domain;
         for (index, master) in self.schedule.masters.iter().enumerate() {
             for &(source, factor) in &master.gradient {
-                let gradient = match source {
-                    Source::Operand(i) => &state.operands[i],
-                    Source::Product(i) => &state.products[i],
-                    Source::Master(_) => continue,
-                };
-                for (own, &g) in self.masters[index].iter_mut().zip(gradient) {
+                for (own, &g) in self.masters[index].iter_mut().zip(state.made(source)) {
                     *own = domain.centred(D::add(*own, D::times(g, -factor * self.multiple)));
                 }
             }

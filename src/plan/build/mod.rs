@@ -209,29 +209,41 @@ impl Builder<'_> {
         roots.sort_unstable();
         let grid = Grid::of(&self.lowered.products, self.parameters.degree(), self.batch);
         for root in roots {
-            let node = self.lowered.products[root].node;
-            if let ProductKind::Conv { part, geometry, phases } = &self.lowered.products[root].kind {
-                let placed = match &grid {
-                    Ok(Some(grid)) => grid.place(&self.lowered.products[root], *part, geometry, *phases),
-                    _ => {
-                        return Err(self.unsupported(
-                            node,
-                            "the images of this convolution do not fit a ring".into(),
-                            "too many rows and columns, even where only every 64th shares a polynomial",
-                            "use smaller images, or `--engine clear`",
-                        ));
-                    }
-                };
-                let amplitude = self.requests[&root];
-                let index = self.add_product(root, &placed, amplitude, 0)?;
-                self.product_at.insert(root, index);
-                continue;
+            let placed = self.place_product(root, &grid)?;
+            let amplitude = self.requests[&root];
+            let index = self.add_product(root, &placed, amplitude, 0)?;
+            self.product_at.insert(root, index);
+        }
+        Ok(())
+    }
+
+    /// Layouts of a product; `grid` is that of all images.
+    fn place_product(
+        &mut self,
+        root: usize,
+        grid: &Result<Option<Grid>, NoLayout>,
+    ) -> Result<Placed, Diagnostic> {
+        let product = &self.lowered.products[root];
+        let node = product.node;
+        match (&product.kind, grid) {
+            (ProductKind::Conv { part, geometry, phases }, Ok(Some(grid))) => {
+                return Ok(grid.place(product, *part, geometry, *phases));
             }
-            let strides = if self.parameters.is_ckks() { Strides::PowersOfTwo } else { Strides::Dense };
-            let degree = self.parameters.degree();
-            let cut = self.cut(root);
-            let placed = place(&self.lowered.products, root, degree, self.batch, strides, cut.as_ref());
-            let placed = placed.map_err(|why| match why {
+            (ProductKind::Conv { .. }, _) => {
+                return Err(self.unsupported(
+                    node,
+                    "the images of this convolution do not fit a ring".into(),
+                    "too many rows and columns, even where only every 64th shares a polynomial",
+                    "use smaller images, or `--engine clear`",
+                ));
+            }
+            (ProductKind::Contract(_), _) => {}
+        }
+        let cut = self.cut(root);
+        let strides = if self.parameters.is_ckks() { Strides::PowersOfTwo } else { Strides::Dense };
+        let degree = self.parameters.degree();
+        place(&self.lowered.products, root, degree, self.batch, strides, cut.as_ref()).map_err(
+            |why| match why {
                 NoLayout::TooLarge { needed, degree } => self.unsupported(
                     node,
                     format!("a product of {needed} values does not fit rings of degree {degree}"),
@@ -244,12 +256,8 @@ impl Builder<'_> {
                     "its unused coefficients would meet what is read",
                     "put `refresh(…)` or a function between the two products",
                 ),
-            })?;
-            let amplitude = self.requests[&root];
-            let index = self.add_product(root, &placed, amplitude, 0)?;
-            self.product_at.insert(root, index);
-        }
-        Ok(())
+            },
+        )
     }
 
     /// Adds a product with its operands; its result has this level and amplitude. Returns its index.

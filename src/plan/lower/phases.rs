@@ -51,7 +51,7 @@ impl Phases {
                         }
                     }
                 }
-                op if is_element_wise(op) => operands.iter().for_each(|&operand| want(operand, own)),
+                op if op.is_element_wise() => operands.iter().for_each(|&operand| want(operand, own)),
                 _ => {}
             }
         }
@@ -75,7 +75,7 @@ impl Phases {
                         of(operand).is_multiple_of(step).then(|| of(operand) / step)
                     })
                 }
-                op if is_element_wise(op) => operands.iter().find_map(|operand| fixed[operand.index()]),
+                op if op.is_element_wise() => operands.iter().find_map(|operand| fixed[operand.index()]),
                 _ => None,
             };
         }
@@ -110,20 +110,6 @@ impl Phases {
             _ => None,
         })
     }
-}
-
-fn is_element_wise(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Add
-            | Op::Sub
-            | Op::Mul
-            | Op::Scale(_)
-            | Op::Offset(_)
-            | Op::Lut(_)
-            | Op::Refresh
-            | Op::Ascribe(_)
-    )
 }
 
 /// An element's place in an image, or in a stack of them: the axes behind channels, rows and columns count as channels.

@@ -3,9 +3,8 @@
 pub mod conv;
 pub mod dense;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, HashMap};
 
 use super::layout::{Layout, is_clean, meetings, support};
 use super::lower::{Contraction, Product, ProductKind, Side};
@@ -169,8 +168,8 @@ fn pairs_samples(products: &[Product], at: usize) -> bool {
         .any(|side| matches!(side, Side::Product(inner) if pairs_samples(products, *inner)))
 }
 
-static NOTHING: LazyLock<Contraction> =
-    LazyLock::new(|| Contraction { labels: Default::default(), sizes: Default::default() });
+static NOTHING: Contraction =
+    Contraction { labels: [Vec::new(), Vec::new(), Vec::new()], sizes: BTreeMap::new() };
 
 fn contraction(product: &Product) -> &Contraction {
     match &product.kind {
