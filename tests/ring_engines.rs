@@ -4,6 +4,7 @@
 mod engine_common;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use engine_common::*;
 use hesn::graph::{Binary, Function, ScalarExpr};
@@ -12,6 +13,7 @@ use hesn::he::ckks::params::RING_PROFILES;
 use hesn::interp::ring::RingServer;
 use hesn::interp::simulate::SimulateEngine;
 use hesn::interp::{Batch, Engine, Unwatched};
+use hesn::plan::estimate::{Extent, Room, memory_bytes, most_at_once, spilled_memory_bytes};
 use hesn::plan::layout::{Layout, support};
 use hesn::plan::parameters::Parameters;
 use hesn::plan::schedule::{Schedule, Source};
@@ -80,6 +82,60 @@ fn products_of_two_encrypted_values_compute_what_simulate_predicts() {
     let batch =
         Batch { index: 0, size: 3, features: &sample.features, labels: &sample.labels, arguments: None };
     encrypted_computes_what_simulate_predicts(&schedule, &batch, initial(&schedule));
+}
+
+/// A program whose look-ups of a stage take more than one bootstrap.
+fn wide() -> Schedule {
+    let relu = ScalarExpr::bin(Binary::Max, ScalarExpr::Z, ScalarExpr::Const(0.0));
+    let relu = lut("relu", relu, ScalarExpr::call(Function::Step, ScalarExpr::Z));
+    let (g, l) = layers(&[4, 40, 1], relu);
+    schedule_on(PARAMETERS, &g, l, 1024, 0.5)
+}
+
+#[test]
+fn bootstraps_at_once_make_what_one_after_another_makes() {
+    let schedule = wide();
+    let stages = &schedule.ring.as_ref().unwrap().gather.stages;
+    assert!(stages.iter().any(|stage| stage.bootstraps.len() > 1), "some share a stage");
+    assert!(
+        schedule.sites.iter().any(|site| site.multiplier.is_some()),
+        "later ones use what they have saved"
+    );
+    let sample = samples(1024, 4, 1);
+    let batch =
+        Batch { index: 0, size: 1024, features: &sample.features, labels: &sample.labels, arguments: None };
+    let (client, keys) = keys();
+    let encrypted = client.encrypt(&schedule, &batch).unwrap();
+    let mut server = RingServer::new(Arc::clone(keys), &schedule, initial(&schedule)).unwrap();
+    let all = Layout::single(0..schedule.degree() as u32, 0, 1);
+    let mut run = |at_once: usize| {
+        server.set_at_once(at_once);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let began = Instant::now();
+        let state = pool.install(|| server.run(&encrypted, &Unwatched)).unwrap();
+        assert!(state.seconds.total() <= began.elapsed().as_secs_f64(), "stages share the time that passes");
+        let ciphertexts = state.products.iter().flatten();
+        let one = |c| client.integers(&schedule, &all, std::slice::from_ref(c), 1).unwrap();
+        ciphertexts.map(one).collect::<Vec<_>>()
+    };
+    // To the last bit of the noise.
+    assert_eq!(run(1), run(2));
+}
+
+#[test]
+fn a_memory_limit_costs_bootstraps_at_once_before_a_file() {
+    let schedule = wide();
+    let extent = Extent { steps: 8, samples: 8 * 1024 };
+    let room = |limit: usize| Room::within(&schedule, extent, 16, limit as u64);
+    let most = most_at_once(&schedule, 16);
+    assert!((2..16).contains(&most), "no more than a stage has");
+    let [all, one] = [most, 1].map(|at_once| memory_bytes(&schedule, extent, at_once));
+    assert_eq!(room(all), Some(Room { spill: false, at_once: most }));
+    assert_eq!(room(all - 1), Some(Room { spill: false, at_once: most - 1 }));
+    assert_eq!(room(one), Some(Room { spill: false, at_once: 1 }));
+    let spilled = spilled_memory_bytes(&schedule, 1).unwrap();
+    assert_eq!(room(spilled), Some(Room { spill: true, at_once: 1 }));
+    assert_eq!(room(spilled - 1), None);
 }
 
 #[test]

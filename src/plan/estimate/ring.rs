@@ -125,8 +125,9 @@ pub(super) fn working_bytes(schedule: &Schedule, profile: &RingProfile, at_once:
         let ended = ended + ends.sites.iter().map(|&site| looked_up(site)).sum::<usize>();
         live = live.saturating_sub(ended * ciphertext);
     }
-    // What a bootstrap frees stays with the allocator: its buffers are smaller than those it gives back to the system.
-    (peak + at_once * BOOTSTRAP_BYTES) as f64 + profile.transform_bytes as f64
+    // What a bootstrap frees stays with the pool and the allocator, which have some that nothing uses.
+    const IDLE: usize = 90 << 20;
+    (peak + at_once * BOOTSTRAP_BYTES + IDLE) as f64 + profile.transform_bytes as f64
 }
 
 /// That a coefficient leaves the interval of the exponential at a modulus raise, in any bootstrap of the run.
