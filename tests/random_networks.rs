@@ -77,7 +77,7 @@ fn network() -> impl Strategy<Value = Network> {
     let end = prop::sample::select(vec![
         "conv2d(2, kernel: 2, pad: same) |> tanh",
         "global_avg_pool",
-        "tanh",
+        "flatten |> dense(5) |> tanh",
         "dropout(1/4)",
     ]);
     (conv, 1usize..=2, [5usize..=8, 5usize..=8], between, end, 1usize..=4).prop_map(
