@@ -45,6 +45,8 @@ pub struct RingServer<'a> {
     ends: Vec<LastReads>,
     /// By product: whether it is only made while it changes a master.
     streamed: Vec<bool>,
+    /// Bootstraps that are made at the same time, at most.
+    at_once: usize,
 }
 
 /// Ciphertexts of one step.
@@ -126,7 +128,14 @@ impl<'a> RingServer<'a> {
             public,
             ends,
             streamed,
+            at_once: usize::MAX,
         })
+    }
+
+    /// Makes so many bootstraps at the same time from now on, at most; without this, as many as the thread pool has threads.
+    /// Each takes [`BOOTSTRAP_BYTES`](crate::he::ckks::params::BOOTSTRAP_BYTES) of memory.
+    pub fn set_at_once(&mut self, most: usize) {
+        self.at_once = most;
     }
 
     pub fn keys(&self) -> &ServerKeys {
