@@ -361,6 +361,8 @@ fn a_plan_gives_scripts_everything_before_anything_runs() {
         "products_per_step",
         "step_seconds",
         "memory_bytes",
+        "data_memory_bytes",
+        "batches",
         "key_bytes",
         "ciphertext_bytes_per_sample",
         "lut_input_error",

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
 use crate::graph::NodeId;
+use crate::he::ckks::small::noise::route_units;
 
 use super::super::form::Form;
 use super::super::functions::RingFunction;
@@ -212,7 +213,7 @@ impl Builder<'_> {
     }
 
     /// Errors of operands on the ring engine: those that the bootstraps of their tables are predicted to have, instead of the
-    /// worst of any table.
+    /// worst of any table; and what gradients gather on the ways to their masters.
     pub(super) fn ring_noise(
         &self,
         schedule: &mut Schedule,
@@ -223,6 +224,9 @@ impl Builder<'_> {
         let noises = plan.operand_noise(schedule, functions, profile);
         for (operand, noise) in schedule.operands.iter_mut().zip(noises) {
             [operand.noise, operand.hidden_noise] = noise;
+        }
+        for (master, merged) in schedule.masters.iter_mut().zip(&plan.masters) {
+            master.route_noise = merged.as_ref().map_or(0.0, |own| route_units(profile, own.routes.depth()));
         }
     }
 
@@ -292,7 +296,7 @@ impl Builder<'_> {
                 Source::Master(_) => 0.0,
             };
             let variance: f64 = master.gradient.iter().map(|own| noise(own).powi(2)).sum();
-            master.step_noise = variance.sqrt() / master.amplitude;
+            master.step_noise = (variance + master.route_noise.powi(2)).sqrt() / master.amplitude;
         }
     }
 }

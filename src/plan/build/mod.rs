@@ -25,7 +25,7 @@ use super::place::{NoLayout, Placed, Strides, place};
 use super::schedule::{
     Master, Operand, Output, ProductStep, Read, RingPlan, Schedule, SiteStep, Source, Table,
 };
-use super::stages::stages;
+use super::stages::{make_originals_first, stages};
 
 /// What the outputs of a lowered program are for.
 pub enum Purpose<'a> {
@@ -88,6 +88,10 @@ pub fn build(
                 .help("`--scheme tfhe` has no such limit")
         })?;
         builder.ring_noise(&mut schedule, &functions, &gather);
+        let images = gather.operands.iter().enumerate();
+        let images: Vec<_> =
+            images.filter_map(|(index, own)| Some((index, own.image.as_ref()?.of))).collect();
+        make_originals_first(&mut schedule.stages, &images);
         schedule.ring = Some(RingPlan { functions, gather });
     }
     builder.predict_noise(&mut schedule);
@@ -160,6 +164,7 @@ impl Builder<'_> {
                 amplitude,
                 range: self.t() / (4.0 * amplitude),
                 gradient: Vec::new(),
+                route_noise: 0.0,
                 step_noise: 0.0,
             });
         }

@@ -7,6 +7,7 @@
 
 mod images;
 mod lanes;
+mod masters;
 mod noise;
 mod routes;
 mod wire;
@@ -20,6 +21,7 @@ use super::schedule::{Operand, Schedule, Stage};
 
 pub use self::images::Image;
 pub use self::lanes::Lanes;
+pub use self::masters::MergedMaster;
 pub use self::routes::{Dirt, Ends, Part, Routes};
 pub use self::wire::Wire;
 
@@ -97,6 +99,24 @@ pub struct GatherPlan {
     pub wires: Vec<Wire>,
     /// By operand.
     pub operands: Vec<OperandRoute>,
+    /// By master: none where it stands as its gradient does.
+    pub masters: Vec<Option<MergedMaster>>,
+}
+
+/// Automorphism key switches of one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// Into look-ups, on narrow ciphertexts.
+    pub look_ups: usize,
+    /// From gradients into the lanes of masters.
+    pub masters: usize,
+    pub operands: usize,
+}
+
+impl Switches {
+    pub fn total(self) -> usize {
+        self.look_ups + self.masters + self.operands
+    }
 }
 
 /// Lanes, the first of the terms whose values stand there, and what is added up in them.
@@ -125,6 +145,7 @@ impl GatherPlan {
             plan.stages.push(gathered);
         }
         if let Some(profile) = schedule.parameters.ckks() {
+            plan.masters = masters::merged(schedule, profile, &mut plan.sites);
             for (index, atom) in schedule.atoms.iter().enumerate() {
                 if schedule.parameters.is_fresh(atom.kind) {
                     plan.wires.extend(wire::wire(schedule, profile, index, &plan.sites, &images)?);
@@ -292,14 +313,15 @@ impl GatherPlan {
         sources.any(|(source, _)| *source == RingSource::Table { site, table })
     }
 
-    /// Automorphism key switches of one step: before look-ups, on narrow ciphertexts, and after them.
-    pub fn switches(&self, schedule: &Schedule) -> [usize; 2] {
-        let into = self.sites.iter().flat_map(|site| &site.reads).map(Routes::switches).sum();
+    /// Automorphism key switches of one step.
+    pub fn switches(&self, schedule: &Schedule) -> Switches {
+        let look_ups = self.sites.iter().flat_map(|site| &site.reads).map(Routes::switches).sum();
+        let masters = self.masters.iter().flatten().map(|own| own.routes.switches()).sum();
         let own = |operand: &OperandRoute| {
             let terms: usize = operand.terms.iter().map(|term| term.routes.switches()).sum();
             terms + operand.image.map_or(0, |image| image.switches(schedule))
         };
-        [into, self.operands.iter().map(own).sum()]
+        Switches { look_ups, masters, operands: self.operands.iter().map(own).sum() }
     }
 
     /// All bootstraps of one step.
