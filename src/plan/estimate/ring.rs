@@ -39,11 +39,11 @@ pub(super) fn bootstraps(schedule: &Schedule, gather: &GatherPlan) -> Vec<Bootst
 
 /// Seconds of one step on one core.
 pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnits) -> StageSeconds {
-    let [narrow, full] = gather.switches(schedule);
+    let [narrow, full] = gather.move_costs(schedule);
     let mut seconds = StageSeconds {
         // On the way into a bootstrap ciphertexts are narrow.
-        routes_in: narrow as f64 / 2.0 * units.switch_seconds,
-        routes_out: full as f64 * units.switch_seconds,
+        routes_in: narrow / 2.0 * units.switch_seconds,
+        routes_out: full * units.switch_seconds,
         products: schedule.ring_sums() as f64 * units.product_seconds
             + schedule.ring_products() as f64 * units.accumulate_seconds,
         ..StageSeconds::default()

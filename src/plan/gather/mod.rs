@@ -15,7 +15,7 @@ use crate::graph::elements;
 use crate::he::ckks::params::RINGS;
 
 use super::form::Term;
-use super::route::RouteError;
+use super::route::{RouteError, Target};
 use super::schedule::{Operand, Schedule, Stage};
 
 pub use self::images::Image;
@@ -71,7 +71,8 @@ pub enum RingSource {
     Wire(usize),
 }
 
-/// Terms of an operand's form whose values stand in the same lanes and go to the same places.
+/// Terms of an operand's form whose values stand in the same lanes: they go to the same places, or are the same values and go to
+/// several.
 #[derive(Clone, Debug)]
 pub struct TermRoute {
     /// Added up in the lanes, each times an integer.
@@ -271,15 +272,27 @@ impl GatherPlan {
                 None => groups.push((lanes, term, vec![(origin, multiple)])),
             }
         }
-        let mut terms = Vec::new();
+        // The same values for several terms, a sum over one of their axes for example, share one way.
+        let mut ways: Vec<(&Lanes, Vec<(RingSource, i64)>, Vec<Target>)> = Vec::new();
         for (lanes, term, sources) in groups {
             let targets = lanes::use_targets(schedule, operand, term, lanes);
+            match ways.iter_mut().find(|(other, own, _)| *other == lanes && *own == sources) {
+                Some((_, _, all)) => {
+                    let pairs = all.iter_mut().zip(targets);
+                    pairs.for_each(|(all, target)| all.wanted.extend(target.wanted));
+                }
+                None => ways.push((lanes, sources, targets)),
+            }
+        }
+        let mut terms = Vec::new();
+        for (lanes, sources, targets) in ways {
             let routes = Routes::find(degree, &targets, Dirt::At(&lanes.dirt(degree)))?;
             terms.push(TermRoute { sources, routes });
         }
-        let own: usize = terms.iter().map(|term| term.routes.switches()).sum();
+        let own: f64 = terms.iter().map(|term| term.routes.cost()).sum();
         // What the client would have to send is never cheaper than a turn.
-        let image = image.filter(|image| is_direct || (!terms.is_empty() && image.pays(schedule, own)));
+        let pays = |image: &&Image| image.pays(schedule, own.ceil() as usize);
+        let image = image.filter(|image| is_direct || (!terms.is_empty() && pays(image)));
         Ok(match image {
             Some(image) => OperandRoute { image: Some(*image), terms: Vec::new() },
             None => OperandRoute { image: None, terms },
@@ -294,12 +307,28 @@ impl GatherPlan {
 
     /// Automorphism key switches of one step: before look-ups, on narrow ciphertexts, and after them.
     pub fn switches(&self, schedule: &Schedule) -> [usize; 2] {
-        let into = self.sites.iter().flat_map(|site| &site.reads).map(Routes::switches).sum();
-        let own = |operand: &OperandRoute| {
-            let terms: usize = operand.terms.iter().map(|term| term.routes.switches()).sum();
-            terms + operand.image.map_or(0, |image| image.switches(schedule))
-        };
-        [into, self.operands.iter().map(own).sum()]
+        let into = (0..self.sites.len()).map(|site| self.site_switches(site)).sum();
+        [into, (0..self.operands.len()).map(|operand| self.operand_switches(schedule, operand)).sum()]
+    }
+
+    /// Those on the ways of all values that a site looks up.
+    pub fn site_switches(&self, site: usize) -> usize {
+        self.sites[site].reads.iter().map(Routes::switches).sum()
+    }
+
+    /// Those that an operand is made with.
+    pub fn operand_switches(&self, schedule: &Schedule, operand: usize) -> usize {
+        let own = &self.operands[operand];
+        let terms: usize = own.terms.iter().map(|term| term.routes.switches()).sum();
+        terms + own.image.map_or(0, |image| image.switches(schedule))
+    }
+
+    /// What both ways cost, in key switches: those, and the additions beside them.
+    pub fn move_costs(&self, schedule: &Schedule) -> [f64; 2] {
+        let into = self.sites.iter().flat_map(|site| &site.reads).map(Routes::cost).sum();
+        let out: f64 = self.operands.iter().flat_map(|own| &own.terms).map(|term| term.routes.cost()).sum();
+        let images = self.operands.iter().filter_map(|own| own.image);
+        [into, out + images.map(|image| image.switches(schedule) as f64).sum::<f64>()]
     }
 
     /// All bootstraps of one step.
