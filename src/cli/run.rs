@@ -14,7 +14,7 @@ use crate::data::Dataset;
 use crate::diagnostics::{Diagnostic, Sources, Span};
 use crate::interp::EngineError;
 use crate::plan::compile::{Evaluation, Training};
-use crate::plan::estimate::{self, Extent};
+use crate::plan::estimate::{self, Extent, Room};
 use crate::plan::schedule::Schedule;
 
 use crate::run::available_memory_bytes;
@@ -109,6 +109,7 @@ impl Job<'_> {
             seed: self.args.seed,
             compare: self.args.compare,
             spill: false,
+            at_once: None,
         }
     }
 
@@ -153,7 +154,9 @@ impl Job<'_> {
             let schedule = self.schedule(&training.schedule)?;
             let steps = Length::of(training, data.train.len, &options).steps;
             let samples = data.train.len.min(steps.saturating_mul(training.batch));
-            options.spill = self.spills(&task.model, task.span, schedule, Extent { steps, samples })?;
+            if let Some(room) = self.room(&task.model, task.span, schedule, Extent { steps, samples })? {
+                options = RunOptions { spill: room.spill, at_once: Some(room.at_once), ..options };
+            }
             self.warn(schedule, steps);
         }
         let outcome = self.watched(&task.model, task.span, |observer| match &task.prefix {
@@ -177,11 +180,12 @@ impl Job<'_> {
     }
 
     fn eval(&self, task: &EvalTask, evaluation: &Evaluation) -> Result<(), Stop> {
-        let options = self.options();
+        let mut options = self.options();
         let span = task.span;
         if options.engine != EngineKind::Clear {
             let schedule = self.schedule(&evaluation.schedule)?;
-            self.spills(&evaluation.function, span, schedule, Extent { steps: 1, samples: 1 })?;
+            let room = self.room(&evaluation.function, span, schedule, Extent { steps: 1, samples: 1 })?;
+            options.at_once = room.map(|room| room.at_once);
             self.warn(schedule, 1);
         }
         let record =
@@ -204,27 +208,34 @@ impl Job<'_> {
             .for_each(|warning| self.shell.note(&format!("warning: {warning}")));
     }
 
-    /// Whether the encrypted data has to wait in a file.
+    /// How the run keeps to the memory that there is; none where nothing limits it.
     ///
     /// # Errors
-    /// What the memory will not hold even then.
-    fn spills(&self, name: &str, span: Span, schedule: &Schedule, extent: Extent) -> Result<bool, Stop> {
+    /// What the memory will not hold whatever is done.
+    fn room(
+        &self,
+        name: &str,
+        span: Span,
+        schedule: &Schedule,
+        extent: Extent,
+    ) -> Result<Option<Room>, Stop> {
         if self.args.engine != EngineName::Encrypted {
-            return Ok(false);
+            return Ok(None);
         }
-        let needed = estimate::memory_bytes(schedule, extent) as u64;
         let source = if self.args.memory.is_some() { "`--memory` allows" } else { "this machine has free" };
-        let limit = self.args.memory.or_else(available_memory_bytes).filter(|&limit| needed > limit);
-        let Some(limit) = limit else { return Ok(false) };
-        let least = estimate::spilled_memory_bytes(schedule).map_or(needed, |least| least as u64);
-        if least <= limit && least < needed {
-            self.shell.note(&format!(
-                "the encrypted data waits in a temporary file: {} are needed, {source} {}",
-                format::bytes(needed as f64),
-                format::bytes(limit as f64)
-            ));
-            return Ok(true);
+        let Some(limit) = self.args.memory.or_else(available_memory_bytes) else { return Ok(None) };
+        let needed = estimate::memory_bytes(schedule, extent, 1) as u64;
+        if let Some(room) = Room::within(schedule, extent, rayon::current_num_threads(), limit) {
+            if room.spill {
+                self.shell.note(&format!(
+                    "the encrypted data waits in a temporary file: {} are needed, {source} {}",
+                    format::bytes(needed as f64),
+                    format::bytes(limit as f64)
+                ));
+            }
+            return Ok(Some(room));
         }
+        let least = estimate::spilled_memory_bytes(schedule, 1).map_or(needed, |least| least as u64);
         let needed = needed.min(least);
         let message = format!(
             "running `{name}` needs about {}, but {source} {}",

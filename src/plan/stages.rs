@@ -1,5 +1,7 @@
 //! The order of a step: everything that is ready is done before the next batch of look-ups.
 
+use std::ops::Range;
+
 use super::schedule::{Schedule, Source, Stage};
 
 /// What is read by a stage for the last time: a step can drop it.
@@ -11,6 +13,12 @@ pub struct LastReads {
     pub sites: Vec<usize>,
     /// Saved factors, by site and table.
     pub saved: Vec<(usize, usize)>,
+}
+
+/// The bootstraps of a stage that are made at the same time, group by group.
+pub fn groups(count: usize, at_once: usize) -> impl Iterator<Item = Range<usize>> {
+    let size = at_once.max(1);
+    (0..count).step_by(size).map(move |first| first..count.min(first.saturating_add(size)))
 }
 
 /// Everything that is ready is done before the next batch of look-ups, so that batches are as large as can be.

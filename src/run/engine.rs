@@ -7,7 +7,7 @@ use crate::plan::schedule::Schedule;
 
 use super::client::Client;
 use super::events::{Observer, Phase, Progress};
-use super::options::{Draws, RunError};
+use super::options::{Draws, RunError, RunOptions};
 use super::ring_client::RingClient;
 use super::roles::Roles;
 use super::spill::Shelf;
@@ -17,15 +17,15 @@ pub fn encrypted<'a>(
     schedule: &'a Schedule,
     initial: Vec<Vec<f32>>,
     draws: &Draws<'_>,
-    spill: bool,
+    options: &RunOptions,
     observer: &dyn Observer,
 ) -> Result<Box<dyn Engine + 'a>, RunError> {
     Ok(match schedule.parameters {
         Parameters::Tfhe(_) => {
-            Box::new(EncryptedEngine::<Client>::new(schedule, initial, draws, spill, observer)?)
+            Box::new(EncryptedEngine::<Client>::new(schedule, initial, draws, options, observer)?)
         }
         Parameters::Ckks(_) => {
-            Box::new(EncryptedEngine::<RingClient>::new(schedule, initial, draws, spill, observer)?)
+            Box::new(EncryptedEngine::<RingClient>::new(schedule, initial, draws, options, observer)?)
         }
     })
 }
@@ -52,13 +52,13 @@ impl<'a, R: Roles> EncryptedEngine<'a, R> {
         schedule: &'a Schedule,
         initial: Vec<Vec<f32>>,
         draws: &Draws<'_>,
-        spill: bool,
+        options: &RunOptions,
         observer: &dyn Observer,
     ) -> Result<Self, RunError> {
         let (client, keys) = R::with_keys(schedule, observer)?;
         observer.phase(Phase::Encrypt);
         let total = draws.count() as u64;
-        let mut batches = if spill { Kept::File(Shelf::new()?) } else { Kept::Memory(Vec::new()) };
+        let mut batches = if options.spill { Kept::File(Shelf::new()?) } else { Kept::Memory(Vec::new()) };
         let mut sent_per_sample = 0.0;
         for index in 0..draws.count() {
             if observer.cancelled() {
@@ -79,7 +79,10 @@ impl<'a, R: Roles> EncryptedEngine<'a, R> {
             }
             observer.progress(Progress { done: index as u64 + 1, total });
         }
-        let server = R::server(keys, schedule, initial)?;
+        let mut server = R::server(keys, schedule, initial)?;
+        if let Some(most) = options.at_once {
+            R::set_at_once(&mut server, most);
+        }
         Ok(Self { client, schedule, server, batches, sent_per_sample, seconds: None })
     }
 }

@@ -78,8 +78,8 @@ pub fn evaluate(
             let schedule = schedule()?;
             let luts = schedule.luts() as u64;
             let (values, setup) = match schedule.parameters {
-                Parameters::Tfhe(_) => encrypted::<Client>(schedule, &batch, observer)?,
-                Parameters::Ckks(_) => encrypted::<RingClient>(schedule, &batch, observer)?,
+                Parameters::Tfhe(_) => encrypted::<Client>(schedule, &batch, options, observer)?,
+                Parameters::Ckks(_) => encrypted::<RingClient>(schedule, &batch, options, observer)?,
             };
             setup_seconds = setup;
             (values, luts, Some(ParametersReport::of(schedule.parameters)))
@@ -107,13 +107,17 @@ pub fn evaluate(
 fn encrypted<R: Roles>(
     schedule: &Schedule,
     batch: &Batch<'_>,
+    options: &RunOptions,
     observer: &dyn Observer,
 ) -> Result<(Vec<f32>, f64), RunError> {
     let began = Instant::now();
     let (client, keys) = R::with_keys(schedule, observer)?;
     observer.phase(Phase::Encrypt);
     let encrypted = client.encrypt(schedule, batch)?;
-    let server = R::server(keys, schedule, Vec::new())?;
+    let mut server = R::server(keys, schedule, Vec::new())?;
+    if let Some(most) = options.at_once {
+        R::set_at_once(&mut server, most);
+    }
     let setup_seconds = began.elapsed().as_secs_f64();
     observer.phase(Phase::Train);
     let watch = Watched::new(observer, schedule.luts() as u64);

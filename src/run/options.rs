@@ -41,6 +41,8 @@ pub struct RunOptions {
     pub compare: bool,
     /// Encrypted batches wait in a temporary file instead of in memory.
     pub spill: bool,
+    /// Bootstraps at the same time, at most (ring engine): as many as there are threads where this is none.
+    pub at_once: Option<usize>,
 }
 
 #[derive(Debug, thiserror::Error)]

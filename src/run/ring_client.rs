@@ -101,6 +101,10 @@ impl Roles for RingClient {
         RingServer::new(keys, schedule, initial)
     }
 
+    fn set_at_once(server: &mut RingServer<'_>, most: usize) {
+        server.set_at_once(most);
+    }
+
     fn shelved(batch: &RingBatch) -> Option<Vec<u8>> {
         Some(batch.to_bytes())
     }

@@ -28,6 +28,9 @@ pub trait Roles: Sized {
         initial: Vec<Vec<f32>>,
     ) -> Result<Self::Server<'a>, EngineError>;
 
+    /// Makes so many bootstraps at the same time from now on, at most.
+    fn set_at_once(_: &mut Self::Server<'_>, _most: usize) {}
+
     /// A batch as bytes, where batches can wait in a file; none where they cannot.
     fn shelved(batch: &Self::Batch) -> Option<Vec<u8>>;
 

@@ -81,7 +81,7 @@ pub fn train(
             Box::new(SimulateEngine::new(schedule, of_masters(schedule, &initial), options.seed))
         }
         (EngineKind::Encrypted, Some(schedule)) => {
-            engine::encrypted(schedule, of_masters(schedule, &initial), &draws, options.spill, observer)?
+            engine::encrypted(schedule, of_masters(schedule, &initial), &draws, options, observer)?
         }
     };
     let setup_seconds = began.elapsed().as_secs_f64();

@@ -236,7 +236,7 @@ impl Bootstrapper {
 
     /// The factors after a masked first one: 120 MB, made when first needed.
     fn after_mask(&self) -> &[LinearTransform] {
-        self.after_mask.get_or_init(|| {
+        let make = || -> Vec<LinearTransform> {
             let direction = Direction::ToCoefficients;
             let factors = &self.circuit().stages.masked_to_coefficients[1..];
             let encode = |f: &Factor| {
@@ -244,7 +244,8 @@ impl Bootstrapper {
                 LinearTransform::new(self.context(), &self.embedding, f, &matrix, None)
             };
             factors.iter().map(encode).collect()
-        })
+        };
+        parallel::once::<Vec<_>>(&self.after_mask, make)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::he::{
     error::HeError,
-    ring::{buffer::Buffer, key_switch::to_ntt, simd},
+    ring::{buffer::Buffer, key_switch::to_ntt, parallel, simd},
 };
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -93,7 +93,7 @@ impl Mask {
     ) -> Ciphertext {
         let context = bootstrapper.context();
         let n = context.n;
-        let limbs = self.plain[half].get_or_init(|| {
+        let limbs = parallel::once(&self.plain[half], || {
             let mut values: Vec<Complex> =
                 self.half(bootstrapper, half).into_iter().map(|w| Complex::new(w, 0.0)).collect();
             bootstrapper.embedding.encode(&mut values);
@@ -200,6 +200,8 @@ impl FoldedMasks {
             let folded = Folded { mean: encode(&mean), difference: difference.as_deref().map(encode) };
             let folded = Arc::new(folded);
             let mut list = self.list();
+            // Another bootstrap may have made it meanwhile.
+            list.retain(|(other, _)| *other != key);
             list.insert(0, (key, Arc::clone(&folded)));
             let mut bytes = 0;
             list.retain(|(_, folded)| {

@@ -39,6 +39,10 @@ pub const SMALL_LOG_DEGREE: usize = 12;
 /// Small rings in a large one.
 pub const RINGS: usize = 1 << (LOG_DEGREE - SMALL_LOG_DEGREE);
 
+/// What a bootstrap holds while it is made, in bytes: digits, powers and slots. Measured as what a peak has beyond keys and
+/// transforms.
+pub const BOOTSTRAP_BYTES: usize = 550 << 20;
+
 /// log2 of [`RingProfile::output_scale`].
 const OUTPUT_SCALE_BITS: f64 = 30.6;
 /// Non-zero coefficients of the sparse secret, under which a modulus is raised and nothing else is encrypted.

@@ -97,6 +97,11 @@ pub fn set_pool_limit(bytes: usize) {
     POOL.limit.store(bytes, Relaxed);
 }
 
+/// Raises what the pool keeps to so many bytes, if it is less.
+pub fn keep_at_least(bytes: usize) {
+    POOL.limit.fetch_max(bytes, Relaxed);
+}
+
 /// Bytes of free storage in the pool.
 pub fn pooled_bytes() -> usize {
     POOL.kept.load(Relaxed)

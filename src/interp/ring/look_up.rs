@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
-use crate::he::ckks::params::RINGS;
+use crate::he::ckks::params::{BOOTSTRAP_BYTES, RINGS};
 use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{Half, Mask, Role, Slots};
+use crate::he::ring::buffer::keep_at_least;
 use crate::interp::{EngineError, Watch};
+use crate::plan::estimate::StageSeconds;
 use crate::plan::functions::RingFunction;
-use crate::plan::gather::{Bootstrap, Lanes};
+use crate::plan::gather::Lanes;
+use crate::plan::stages::groups;
 
-use super::masks::Output;
 use super::{Done, RingServer, RingState, add};
 
 impl RingServer<'_> {
@@ -55,7 +57,8 @@ impl RingServer<'_> {
         Ok(rings)
     }
 
-    /// All bootstraps of a stage.
+    /// All bootstraps of a stage: a few at a time, each of which one thread can make by itself. What is left over at the end
+    /// of a group is shared out among the threads.
     pub(super) fn look_up(
         &self,
         stage: usize,
@@ -64,8 +67,6 @@ impl RingServer<'_> {
         watch: &dyn Watch,
     ) -> Done<()> {
         let schedule = self.schedule;
-        let degree = schedule.degree() as u32;
-        let half = degree / 2;
         let mut inputs: Vec<Vec<SmallCiphertext>> = schedule.sites.iter().map(|_| Vec::new()).collect();
         let began = Instant::now();
         for &site in sites {
@@ -75,56 +76,80 @@ impl RingServer<'_> {
         }
         state.seconds.routes_in += began.elapsed().as_secs_f64();
         let all = &self.plan.stages[stage].bootstraps;
-        for (index, (bootstrap, outputs)) in all.iter().zip(&self.outputs[stage]).enumerate() {
+        let at_once = self.at_once.clamp(1, rayon::current_num_threads());
+        keep_at_least(at_once.min(all.len()) * BOOTSTRAP_BYTES);
+        for group in groups(all.len(), at_once) {
             if watch.cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            let shifted: Vec<Option<SmallCiphertext>> = bootstrap
-                .slots
-                .iter()
-                .map(|slot| {
-                    slot.map(|slot| {
-                        let ring = &inputs[slot.site][slot.ring];
-                        if slot.upper { ring.shift(2 * degree - half) } else { ring.clone() }
-                    })
-                })
-                .collect();
-            let results = self.bootstrap(all, index, &shifted, outputs, state)?;
-            for (output, rings) in outputs.iter().zip(results) {
-                for (slot, ring) in bootstrap.slots.iter().zip(rings) {
-                    let Some(slot) = slot else { continue };
-                    let Some(&(site, table, _)) = output.parts.iter().find(|(site, _, _)| *site == slot.site)
-                    else {
-                        continue;
-                    };
-                    let ring = if slot.upper { ring.shift(half) } else { ring };
-                    state.looked_up[site][table][slot.ring].add_assign(&ring)?;
-                }
+            let began = Instant::now();
+            let made: Vec<Made> = group
+                .clone()
+                .into_par_iter()
+                .with_max_len(1)
+                .map(|index| self.bootstrap(stage, index, &inputs, state))
+                .collect::<Done<_>>()?;
+            let together = began.elapsed().as_secs_f64();
+            let each: f64 = made.iter().map(|made| made.seconds.total()).sum();
+            for (index, made) in group.zip(made) {
+                // Each has its share of the time that passed.
+                state.seconds += made.seconds.scaled(together / each.max(f64::MIN_POSITIVE));
+                self.apply(stage, index, made, state)?;
+                watch.luts(all[index].used as u64);
             }
-            watch.luts(bootstrap.used as u64);
         }
         Ok(())
     }
 
-    /// One bootstrap of a stage: for each output, its eight rings.
+    /// Adds what a bootstrap has made to what its stage has looked up.
+    fn apply(&self, stage: usize, index: usize, made: Made, state: &mut RingState) -> Done<()> {
+        let half = self.schedule.degree() as u32 / 2;
+        let bootstrap = &self.plan.stages[stage].bootstraps[index];
+        for (output, rings) in self.outputs[stage][index].iter().zip(made.outputs) {
+            for (slot, ring) in bootstrap.slots.iter().zip(rings) {
+                let Some(slot) = slot else { continue };
+                let Some(&(site, table, _)) = output.parts.iter().find(|(site, _, _)| *site == slot.site)
+                else {
+                    continue;
+                };
+                let ring = if slot.upper { ring.shift(half) } else { ring };
+                state.looked_up[site][table][slot.ring].add_assign(&ring)?;
+            }
+        }
+        for (key, factor) in made.factors {
+            state.saved.entry(key).or_default().push(factor);
+        }
+        Ok(())
+    }
+
+    /// One bootstrap of a stage, on what its sites look up.
     fn bootstrap(
         &self,
-        all: &[Bootstrap],
+        stage: usize,
         index: usize,
-        inputs: &[Option<SmallCiphertext>],
-        outputs: &[Output],
-        state: &mut RingState,
-    ) -> Done<Vec<Vec<SmallCiphertext>>> {
-        let (large, bootstrap, schedule) = (self.keys.bootstrapper(), &all[index], self.schedule);
+        inputs: &[Vec<SmallCiphertext>],
+        state: &RingState,
+    ) -> Done<Made> {
+        let (large, schedule) = (self.keys.bootstrapper(), self.schedule);
+        let all = &self.plan.stages[stage].bootstraps;
+        let (bootstrap, outputs) = (&all[index], &self.outputs[stage][index]);
+        let degree = schedule.degree() as u32;
+        let inputs = bootstrap.slots.map(|slot| {
+            slot.map(|slot| {
+                let ring = &inputs[slot.site][slot.ring];
+                if slot.upper { ring.shift(2 * degree - degree / 2) } else { ring.clone() }
+            })
+        });
         // Which of a site's bootstraps this is.
         let turn = |site: usize| all[..index].iter().filter(|own| own.sites().contains(&site)).count();
         let rings: [Option<&SmallCiphertext>; RINGS] = std::array::from_fn(|slot| inputs[slot].as_ref());
         let functions = bootstrap.sites().into_iter().flat_map(|site| &self.functions[site]);
         let degree = functions.map(RingFunction::degree).max().unwrap_or(1);
         let half = if bootstrap.low { Half::Low } else { Half::Both };
+        let mut seconds = StageSeconds::default();
         let began = Instant::now();
         let powers = large.open(&self.keys.embed(rings)?, degree, half)?;
-        state.seconds.open += began.elapsed().as_secs_f64();
+        seconds.open = began.elapsed().as_secs_f64();
         let began = Instant::now();
         let mut values = Vec::new();
         for output in outputs {
@@ -147,15 +172,16 @@ impl RingServer<'_> {
             }
             values.push(parts);
         }
+        let mut factors = Vec::new();
         for site in bootstrap.sites() {
             for (table, function) in self.functions[site].iter().enumerate() {
                 if let Some(factor) = &function.factor {
-                    let factor = large.polynomial(&powers, factor, Role::FirstFactor)?;
-                    state.saved.entry((site, table)).or_default().push(factor);
+                    factors.push(((site, table), large.polynomial(&powers, factor, Role::FirstFactor)?));
                 }
             }
         }
-        state.seconds.functions += began.elapsed().as_secs_f64();
+        drop(powers);
+        seconds.functions = began.elapsed().as_secs_f64();
         let began = Instant::now();
         let requests: Vec<Vec<(&Slots, &Mask)>> = values
             .iter()
@@ -163,8 +189,18 @@ impl RingServer<'_> {
             .map(|(parts, output)| parts.iter().zip(output.parts.iter().map(|(_, _, mask)| mask)).collect())
             .collect();
         let closed = large.close(&requests)?;
-        let rings = closed.iter().map(|ciphertext| Ok(self.keys.extract(ciphertext)?)).collect();
-        state.seconds.close += began.elapsed().as_secs_f64();
-        rings
+        let outputs =
+            closed.iter().map(|ciphertext| Ok(self.keys.extract(ciphertext)?)).collect::<Done<_>>()?;
+        seconds.close = began.elapsed().as_secs_f64();
+        Ok(Made { outputs, factors, seconds })
     }
+}
+
+/// What one bootstrap makes.
+struct Made {
+    /// For each output, its eight rings.
+    outputs: Vec<Vec<SmallCiphertext>>,
+    /// What later bootstraps multiply with, by site and table.
+    factors: Vec<((usize, usize), Slots)>,
+    seconds: StageSeconds,
 }

@@ -43,6 +43,8 @@ pub struct RingServer<'a> {
     public: Vec<Vec<i64>>,
     /// By stage: what is not needed after it.
     ends: Vec<LastReads>,
+    /// Bootstraps that are made at the same time, at most.
+    at_once: usize,
 }
 
 /// Ciphertexts of one step.
@@ -109,7 +111,25 @@ impl<'a> RingServer<'a> {
             })
             .collect();
         let ends = last_reads(schedule);
-        Ok(Self { keys, schedule, plan, initial, multiple: 1, masters, functions, outputs, public, ends })
+        Ok(Self {
+            keys,
+            schedule,
+            plan,
+            initial,
+            multiple: 1,
+            masters,
+            functions,
+            outputs,
+            public,
+            ends,
+            at_once: usize::MAX,
+        })
+    }
+
+    /// Makes so many bootstraps at the same time from now on, at most; without this, as many as the thread pool has threads.
+    /// Each takes [`BOOTSTRAP_BYTES`](crate::he::ckks::params::BOOTSTRAP_BYTES) of memory.
+    pub fn set_at_once(&mut self, most: usize) {
+        self.at_once = most;
     }
 
     pub fn keys(&self) -> &ServerKeys {

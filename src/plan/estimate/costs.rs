@@ -14,7 +14,7 @@ pub struct Costs {
     pub units: Units,
     /// Making all keys, on all cores.
     pub key_seconds: f64,
-    /// How much faster all cores together are than one.
+    /// How much faster all cores together are than one, at one piece of work that they share.
     pub parallel: f64,
     /// Whether these were measured on this machine.
     pub measured: bool,
@@ -60,6 +60,14 @@ pub struct RingUnits {
 }
 
 impl Costs {
+    /// How much faster all cores make a group of bootstraps than one core does. Each core has one of its own; where there are
+    /// fewer bootstraps than cores, some share one.
+    pub fn bootstrap_speedup(&self, group: usize) -> f64 {
+        let cores = self.cores.max(1) as f64;
+        let bootstraps = (group.max(1) as f64).min(cores);
+        bootstraps * self.parallel.clamp(1.0, cores).powf(1.0 - bootstraps.log(cores.max(2.0)))
+    }
+
     /// Measured once: a stand-in where nothing can be measured.
     pub fn typical(parameters: Parameters, cores: usize) -> Self {
         match parameters {

@@ -258,7 +258,7 @@ pub fn report(
         stage_seconds,
         train_seconds: step_seconds * extent.steps as f64,
         calibrated: costs.measured,
-        memory_bytes: memory_bytes(schedule, extent),
+        memory_bytes: memory_bytes(schedule, extent, most_at_once(schedule, costs.cores)),
         key_bytes: parameters.key_bytes(),
         key_wire_bytes: parameters.key_wire_bytes(),
         ciphertext_bytes_per_sample: client_bytes.seeded / schedule.batch as f64,
@@ -310,12 +310,16 @@ pub fn step_seconds(schedule: &Schedule, costs: &Costs) -> f64 {
 
 /// Predicted time of one step, by what it is spent on.
 pub fn stage_seconds(schedule: &Schedule, costs: &Costs) -> StageSeconds {
-    let one_core = match (&costs.units, &schedule.ring) {
-        (Units::Tfhe(units), _) => tfhe::seconds(schedule, units),
-        (Units::Ckks(units), Some(ring)) => ring::seconds(schedule, &ring.gather, units),
+    let speedup = costs.parallel.max(1.0);
+    match (&costs.units, &schedule.ring) {
+        (Units::Tfhe(units), _) => tfhe::seconds(schedule, units).scaled(1.0 / speedup),
+        (Units::Ckks(units), Some(ring)) => {
+            let mut seconds = ring::seconds(schedule, &ring.gather, units).scaled(1.0 / speedup);
+            seconds += ring::bootstrap_seconds(schedule, &ring.gather, units, costs);
+            seconds
+        }
         (Units::Ckks(_), None) => StageSeconds::default(),
-    };
-    one_core.scaled(1.0 / costs.parallel.max(1.0))
+    }
 }
 
 /// What the client sends for one batch.
@@ -354,23 +358,54 @@ fn client_bytes(schedule: &Schedule) -> ClientBytes {
     bytes
 }
 
-/// Peak memory of a run: keys, the encrypted data, and what one step holds.
-pub fn memory_bytes(schedule: &Schedule, extent: Extent) -> usize {
+/// Bootstraps that so many threads make at the same time, at most: one where the scheme has none of many values.
+pub fn most_at_once(schedule: &Schedule, threads: usize) -> usize {
+    let stages = schedule.ring.iter().flat_map(|ring| &ring.gather.stages);
+    let most = stages.map(|stage| stage.bootstraps.len()).max().unwrap_or(1);
+    threads.min(most).max(1)
+}
+
+/// Peak memory of a run: keys, the encrypted data, and what one step holds with `at_once` bootstraps at the same time.
+pub fn memory_bytes(schedule: &Schedule, extent: Extent, at_once: usize) -> usize {
     let batches = extent.samples.div_ceil(schedule.batch.max(1)).max(1);
-    memory_of(schedule, batches)
+    memory_of(schedule, batches, at_once)
 }
 
 /// The same where encrypted batches wait in a file; none where they cannot.
-pub fn spilled_memory_bytes(schedule: &Schedule) -> Option<usize> {
-    schedule.parameters.is_ckks().then(|| memory_of(schedule, 2))
+pub fn spilled_memory_bytes(schedule: &Schedule, at_once: usize) -> Option<usize> {
+    schedule.parameters.is_ckks().then(|| memory_of(schedule, 2, at_once))
 }
 
-fn memory_of(schedule: &Schedule, batches: usize) -> usize {
+/// How a run keeps to a memory limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Encrypted batches wait in a file.
+    pub spill: bool,
+    /// Bootstraps at the same time.
+    pub at_once: usize,
+}
+
+impl Room {
+    /// The fastest way that needs no more than `limit` bytes with so many threads: fewer bootstraps at the same time before
+    /// a file.
+    pub fn within(schedule: &Schedule, extent: Extent, threads: usize, limit: u64) -> Option<Self> {
+        let most = most_at_once(schedule, threads);
+        let fits = |bytes: usize| bytes as u64 <= limit;
+        let most_of = |spill: bool, bytes: &dyn Fn(usize) -> Option<usize>| {
+            let at_once = (1..=most).rev().find(|&at_once| bytes(at_once).is_some_and(fits))?;
+            Some(Self { spill, at_once })
+        };
+        most_of(false, &|at_once| Some(memory_bytes(schedule, extent, at_once)))
+            .or_else(|| most_of(true, &|at_once| spilled_memory_bytes(schedule, at_once)))
+    }
+}
+
+fn memory_of(schedule: &Schedule, batches: usize, at_once: usize) -> usize {
     const PROCESS: f64 = 60e6;
     let data = client_bytes(schedule).memory * batches as f64;
     let work = match schedule.parameters {
         Parameters::Tfhe(profile) => tfhe::working_bytes(schedule, profile),
-        Parameters::Ckks(profile) => ring::working_bytes(schedule, profile),
+        Parameters::Ckks(profile) => ring::working_bytes(schedule, profile, at_once),
     };
     (schedule.parameters.key_bytes() as f64 + data + work + PROCESS) as usize
 }

@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use crate::he::ckks::noise::raise_failure_probability;
-use crate::he::ckks::params::RingProfile;
+use crate::he::ckks::params::{BOOTSTRAP_BYTES, RingProfile};
 
 use super::super::gather::{Bootstrap, GatherPlan};
 use super::super::schedule::{Schedule, Source, Stage};
-use super::super::stages::last_reads;
-use super::costs::RingUnits;
+use super::super::stages::{groups, last_reads};
+use super::costs::{Costs, RingUnits};
 use super::seconds::StageSeconds;
 
 /// A bootstrap of one step.
@@ -37,42 +37,66 @@ pub(super) fn bootstraps(schedule: &Schedule, gather: &GatherPlan) -> Vec<Bootst
     gather.bootstraps().map(report).collect()
 }
 
-/// Seconds of one step on one core.
+/// Seconds of one step on one core, bootstraps left away.
 pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnits) -> StageSeconds {
     let [narrow, full] = gather.move_costs(schedule);
-    let mut seconds = StageSeconds {
+    StageSeconds {
         // On the way into a bootstrap ciphertexts are narrow.
         routes_in: narrow / 2.0 * units.switch_seconds,
         routes_out: full * units.switch_seconds,
         products: schedule.ring_sums() as f64 * units.product_seconds
             + schedule.ring_products() as f64 * units.accumulate_seconds,
         ..StageSeconds::default()
-    };
-    for bootstrap in gather.bootstraps() {
-        let sites = bootstrap.sites();
-        let used = |site: usize| {
-            let is_factor =
-                |table| schedule.sites.iter().any(|other| other.multiplier == Some((site, table)));
-            let tables = 0..schedule.sites[site].tables.len();
-            let outputs = tables.clone().filter(|&table| gather.uses(site, table)).count();
-            (outputs, tables.filter(|&table| is_factor(table)).count())
-        };
-        let functions: usize = sites.iter().map(|&site| used(site)).map(|(own, factors)| own + factors).sum();
-        // The k-th outputs of all sites share a ciphertext.
-        let outputs = sites.iter().map(|&site| used(site).0).max().unwrap_or(0);
-        let (open, share) =
-            if bootstrap.low { (units.open_low_seconds, 0.5) } else { (units.open_seconds, 1.0) };
-        seconds.open += open;
-        seconds.functions += share * functions as f64 * units.function_seconds;
-        seconds.close += outputs as f64 * units.close_seconds;
+    }
+}
+
+/// Wall-clock seconds of the bootstraps of one step: as many at the same time as there are cores.
+pub(super) fn bootstrap_seconds(
+    schedule: &Schedule,
+    gather: &GatherPlan,
+    units: &RingUnits,
+    costs: &Costs,
+) -> StageSeconds {
+    let mut seconds = StageSeconds::default();
+    for stage in &gather.stages {
+        for group in groups(stage.bootstraps.len(), costs.cores) {
+            let speedup = costs.bootstrap_speedup(group.len());
+            for bootstrap in &stage.bootstraps[group] {
+                seconds += one_bootstrap(schedule, gather, bootstrap, units).scaled(1.0 / speedup);
+            }
+        }
     }
     seconds
 }
 
-/// What one step holds besides keys and data.
-pub(super) fn working_bytes(schedule: &Schedule, profile: &RingProfile) -> f64 {
-    // Digits, powers and slots of one bootstrap: measured as what a peak has beyond keys and transforms.
-    const BOOTSTRAP: f64 = 0.55 * 1024.0 * 1024.0 * 1024.0;
+/// Seconds of a bootstrap on one core.
+fn one_bootstrap(
+    schedule: &Schedule,
+    gather: &GatherPlan,
+    bootstrap: &Bootstrap,
+    units: &RingUnits,
+) -> StageSeconds {
+    let sites = bootstrap.sites();
+    let used = |site: usize| {
+        let is_factor = |table| schedule.sites.iter().any(|other| other.multiplier == Some((site, table)));
+        let tables = 0..schedule.sites[site].tables.len();
+        let outputs = tables.clone().filter(|&table| gather.uses(site, table)).count();
+        (outputs, tables.filter(|&table| is_factor(table)).count())
+    };
+    let functions: usize = sites.iter().map(|&site| used(site)).map(|(own, factors)| own + factors).sum();
+    // The k-th outputs of all sites share a ciphertext.
+    let outputs = sites.iter().map(|&site| used(site).0).max().unwrap_or(0);
+    let (open, share) = if bootstrap.low { (units.open_low_seconds, 0.5) } else { (units.open_seconds, 1.0) };
+    StageSeconds {
+        open,
+        functions: share * functions as f64 * units.function_seconds,
+        close: outputs as f64 * units.close_seconds,
+        ..StageSeconds::default()
+    }
+}
+
+/// What one step holds besides keys and data, with so many bootstraps at the same time.
+pub(super) fn working_bytes(schedule: &Schedule, profile: &RingProfile, at_once: usize) -> f64 {
     let ciphertext = schedule.parameters.ciphertext_bytes(0);
     let polynomials = |source: Source| {
         let per_sample = match source {
@@ -102,7 +126,7 @@ pub(super) fn working_bytes(schedule: &Schedule, profile: &RingProfile) -> f64 {
         live = live.saturating_sub(ended * ciphertext);
     }
     // What a bootstrap frees stays with the allocator: its buffers are smaller than those it gives back to the system.
-    peak as f64 + BOOTSTRAP + profile.transform_bytes as f64
+    (peak + at_once * BOOTSTRAP_BYTES) as f64 + profile.transform_bytes as f64
 }
 
 /// That a coefficient leaves the interval of the exponential at a modulus raise, in any bootstrap of the run.

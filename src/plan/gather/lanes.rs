@@ -133,13 +133,17 @@ fn first_of(reads: &[Vec<Option<Stand>>]) -> Vec<Option<Stand>> {
     out
 }
 
-/// From the polynomials of a read to lanes. Several reads are added up there; elsewhere anything may stand.
+/// From the polynomials of a read to lanes, where several reads are added up. A ring must be zero where another read brings
+/// the value, or none does; if there is no such lane, anything may stand beside the values.
 fn read_targets(degree: usize, stands: &[Option<Stand>], lanes: &Lanes) -> Vec<Target> {
     let mut targets = vec![Target::default(); lanes.rings];
     for (stand, &lane) in stands.iter().zip(&lanes.at) {
-        if let Some((source, from, negate)) = *stand {
-            let to = (lane as usize % degree) as u32;
-            targets[lane as usize / degree].wanted.push(Wanted { source, from, to, negate });
+        let target = &mut targets[lane as usize / degree];
+        match *stand {
+            Some((source, from, negate)) => {
+                target.wanted.push(Wanted { source, from, to: (lane as usize % degree) as u32, negate });
+            }
+            None => target.clean = true,
         }
     }
     targets
