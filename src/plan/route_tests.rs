@@ -163,7 +163,7 @@ fn what_lies_side_by_side_is_taken_apart_for_all_targets_at_once() {
     assert_eq!(program.switches(), 2 * 127 + 64);
     assert_eq!(program.terms(), 2 * 512);
     assert_routed(&program, &sources, &targets);
-    // What is zero need not be taken away: a level less.
+    // Where they hold nothing at odd places there is nothing to share but one trace each, which their noise needs.
     let even = |_: usize, c: u32| c.is_multiple_of(2);
     let half = |c: &u64, i: usize| if i.is_multiple_of(2) { *c } else { 0 };
     let sources: Vec<Polynomial> =
@@ -173,7 +173,7 @@ fn what_lies_side_by_side_is_taken_apart_for_all_targets_at_once() {
         .map(|t| Target { wanted: t.wanted.into_iter().filter(|w| w.from % 2 == 0).collect(), ..t })
         .collect();
     let program = route(256, &targets, &even).unwrap();
-    assert_eq!(program.switches(), 2 * 63 + 64);
+    assert_eq!(program.switches(), 2 * (1 + 63) + 64);
     assert_routed(&program, &sources, &targets);
 }
 

@@ -103,6 +103,9 @@ pub struct GatherPlan {
 /// Lanes, the first of the terms whose values stand there, and what is added up in them.
 type Group<'a> = (&'a Lanes, &'a Term, Vec<(RingSource, i64)>);
 
+/// Lanes, what is added up in them, and where the sums go.
+type Way<'a> = (&'a Lanes, Vec<(RingSource, i64)>, Vec<Target>);
+
 /// Where an operand needs values of an atom at this amplitude: the integer that they are multiplied by, if it is one.
 fn multiple_of(operand: &Operand, term: &Term, amplitude: f64) -> Option<i64> {
     let ratio = operand.amplitude * term.coefficient / amplitude;
@@ -273,7 +276,7 @@ impl GatherPlan {
             }
         }
         // The same values for several terms, a sum over one of their axes for example, share one way.
-        let mut ways: Vec<(&Lanes, Vec<(RingSource, i64)>, Vec<Target>)> = Vec::new();
+        let mut ways: Vec<Way<'_>> = Vec::new();
         for (lanes, term, sources) in groups {
             let targets = lanes::use_targets(schedule, operand, term, lanes);
             match ways.iter_mut().find(|(other, own, _)| *other == lanes && *own == sources) {

@@ -23,8 +23,8 @@ struct Piece {
     offset: u32,
 }
 
-/// By source and level of its pieces: the levels that must be traced.
-type Levels = HashMap<(usize, u32), Vec<u32>>;
+/// By source and level of its pieces: how many levels must be traced, from 0 on.
+type Levels = HashMap<(usize, u32), u32>;
 
 /// What was traced for a source and the level of its pieces, up to a level: the part with this residue.
 type Traces = HashMap<(usize, u32, u32, u32), Value>;
@@ -56,7 +56,8 @@ pub(super) fn programs(
     })
 }
 
-/// Level k has to be traced if at an odd distance, times 2^k, from any of the pieces its source may hold something.
+/// Level k has to be traced if at an odd distance, times 2^k, from any of the pieces its source may hold something. So have all
+/// levels below it, even where the source holds nothing but noise: that was divided too, and must be doubled as often, or vanish.
 fn levels(degree: u32, pieces: &[Vec<Piece>], dirty: &dyn Fn(usize, u32) -> bool) -> Levels {
     let mut by_source: BTreeMap<usize, Vec<&Piece>> = BTreeMap::new();
     for piece in pieces.iter().flatten() {
@@ -72,10 +73,7 @@ fn levels(degree: u32, pieces: &[Vec<Piece>], dirty: &dyn Fn(usize, u32) -> bool
             for piece in own.iter().filter(|piece| k < piece.level) {
                 let beside = (2 * degree - piece.turn + (1 << k)) % modulus;
                 if holds[beside as usize] {
-                    let traced = levels.entry((source, piece.level)).or_default();
-                    if traced.last() != Some(&k) {
-                        traced.push(k);
-                    }
+                    levels.insert((source, piece.level), k + 1);
                 }
             }
         }
@@ -107,17 +105,19 @@ impl Builder<'_> {
         self.pieces(&odd, out);
     }
 
-    /// A source traced over so many of its levels, with the piece at position 0 once it is shifted.
-    fn traced(&mut self, piece: &Piece, levels: &[u32], count: usize, traces: &mut Traces) -> Shifted {
-        let (shift, halvings) = (piece.turn, levels.len() as u32);
-        let Some(&level) = levels[..count].last() else {
+    /// A source that will be doubled `halvings` times, traced over the levels below `count`, with the piece at position 0 once it
+    /// is shifted.
+    fn traced(&mut self, piece: &Piece, halvings: u32, count: u32, traces: &mut Traces) -> Shifted {
+        let shift = piece.turn;
+        if count == 0 {
             return Shifted { value: Value::Source { index: piece.source, halvings }, shift };
-        };
+        }
+        let level = count - 1;
         let key = (piece.source, piece.level, level, shift % (2 << level));
         if let Some(&value) = traces.get(&key) {
             return Shifted { value, shift };
         }
-        let below = self.traced(piece, levels, count - 1, traces);
+        let below = self.traced(piece, halvings, level, traces);
         let made = self.merge(level, below, None);
         traces.insert(key, made.value);
         made
@@ -131,23 +131,23 @@ impl Builder<'_> {
         fold: bool,
         traces: &mut Traces,
     ) -> Option<Shifted> {
-        let levels = |piece: &Piece| levels.get(&(piece.source, piece.level)).map_or(&[][..], Vec::as_slice);
         let mut folds: BTreeMap<u32, Vec<&Piece>> = BTreeMap::new();
         let mut kept = Vec::with_capacity(pieces.len());
         for piece in pieces {
-            match levels(piece).last() {
-                Some(&last) if fold => folds.entry(last).or_default().push(piece),
-                _ => {
-                    let alone = self.traced(piece, levels(piece), levels(piece).len(), traces);
+            match levels.get(&(piece.source, piece.level)).copied().unwrap_or(0) {
+                count if fold && count > 0 => folds.entry(count).or_default().push(piece),
+                count => {
+                    let alone = self.traced(piece, count, count, traces);
                     kept.push(self.shifted(alone, piece.offset));
                 }
             }
         }
         let mut moved = Vec::with_capacity(folds.len());
-        for (level, pieces) in folds {
+        for (count, pieces) in folds {
+            let level = count - 1;
             let mut terms = Vec::with_capacity(pieces.len());
             for piece in pieces {
-                let half = self.traced(piece, levels(piece), levels(piece).len() - 1, traces);
+                let half = self.traced(piece, count, level, traces);
                 kept.push(self.shifted(half, piece.offset));
                 terms.push(self.shifted(half, before(self.degree, level, piece.offset)));
             }

@@ -76,7 +76,8 @@ pub enum Step {
     Fold(Fold),
 }
 
-/// Adding a shifted polynomial against a key switch: 9 µs to 95 µs (`cargo bench --bench ckks_small`, `add_shifted`, `split_128`).
+/// Adding a shifted polynomial against a key switch: three passes over each limb against twelve transforms, an estimate
+/// (`cargo bench --bench ckks_small -- add_shifted split_128` measures both).
 pub const TERM_COST: f64 = 0.1;
 
 impl Step {

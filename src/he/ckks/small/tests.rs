@@ -300,8 +300,20 @@ fn neighbours(count: usize) -> Vec<crate::plan::route::Target> {
 
 #[test]
 fn sums_of_isolated_values_have_the_predicted_noise() {
-    let x = [values(40, 1), values(40, 2)];
-    let sources = x.each_ref().map(|x| encrypt(x));
+    let full = [values(40, 1), values(40, 2)];
+    // Nothing but noise where no value is taken from.
+    let taken = |x: &Vec<i64>, s: usize| -> Vec<i64> {
+        (0..DEGREE).map(|i| if i % 16 == 3 * s { x[i] } else { 0 }).collect()
+    };
+    let sparse = [taken(&full[0], 0), taken(&full[1], 1)];
+    for (x, is_sparse) in [(full, false), (sparse, true)] {
+        let sources = x.each_ref().map(|x| encrypt(x));
+        let dirty = |s: usize, i: u32| !is_sparse || i as usize % 16 == 3 * s;
+        assert_neighbours(&x, &sources, &dirty);
+    }
+}
+
+fn assert_neighbours(x: &[Vec<i64>; 2], sources: &[SmallCiphertext; 2], dirty: &dyn Fn(usize, u32) -> bool) {
     for count in [32, 128] {
         let targets = neighbours(count);
         let all: Vec<Vec<crate::plan::route::Wanted>> = targets.iter().map(|t| t.wanted.clone()).collect();
@@ -318,8 +330,8 @@ fn sums_of_isolated_values_have_the_predicted_noise() {
             .collect();
         let places: Vec<Vec<usize>> =
             all.iter().map(|own| own.iter().map(|w| w.to as usize).collect()).collect();
-        for program in crate::plan::route::apart(DEGREE, &targets, &|_, _| true).unwrap() {
-            let made = client().keys.execute(&program, &sources).unwrap();
+        for program in crate::plan::route::apart(DEGREE, &targets, dirty).unwrap() {
+            let made = client().keys.execute(&program, sources).unwrap();
             assert_reached(&program, &made, &places, &expected);
         }
     }
