@@ -5,6 +5,7 @@ use hesn::{
     he::ckks::{
         params::RING_PROFILES,
         secret::RingSecret,
+        small::program::{Program, Shifted, Step, Value},
         small::{DEGREE, SmallCiphertext, SmallKeys, SmallRing, SmallSecret, embed},
     },
     he::ring::context::RnsContext,
@@ -117,6 +118,33 @@ fn split_128(bencher: Bencher, threads: usize) {
     bencher
         .counter(ItemsCount::new(program.switches()))
         .bench(|| pool.install(|| b.keys.execute(&program, &b.sources)));
+}
+
+/// Takes one ciphertext apart and adds its values up to 128 targets of 32 neighbours; items are key switches.
+#[divan::bench(args = [1, 0], sample_count = 5, sample_size = 1)]
+fn apart_4096(bencher: Bencher, threads: usize) {
+    let b = &*BENCH;
+    let part =
+        |p: usize| Target { wanted: (0..32).map(|i| wanted(0, 32 * p + i, 31 - i)).collect(), clean: true };
+    let program = route(DEGREE, &(0..128).map(part).collect::<Vec<_>>(), &|_, _| true).expect("valid places");
+    let pool = pool(threads);
+    bencher
+        .counter(ItemsCount::new(program.switches()))
+        .bench(|| pool.install(|| b.keys.execute(&program, &b.sources)));
+}
+
+/// A sum of 128 shifted ciphertexts; items are terms.
+#[divan::bench]
+fn add_shifted(bencher: Bencher) {
+    let b = &*BENCH;
+    let place = |index: usize| {
+        let value = Value::Source { index, halvings: 0 };
+        Shifted { value, shift: 37 * index as u32 }
+    };
+    let output = Shifted { value: Value::Step { step: 0, result: 0 }, shift: 0 };
+    let program =
+        Program { steps: vec![Step::Sum((0..128).map(place).collect())], outputs: vec![Some(output)] };
+    bencher.counter(ItemsCount::new(128usize)).bench(|| pool_of_one(|| b.keys.execute(&program, &b.sources)));
 }
 
 /// Any 4096 coefficients of eight ciphertexts: 4095 key switches.

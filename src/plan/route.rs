@@ -6,6 +6,10 @@
 //! A target is built over the cosets of its positions modulo growing powers of two: what the positions c + 2^k·Z want is
 //! one shifted source where that brings nothing unwanted, otherwise the merge of the two cosets of 2^(k+1) in it. At 2^k = N
 //! every coset is a single position, so any permutation can be routed; what counts is how early the cosets are uniform.
+//!
+//! Or sources are taken apart first, and targets are sums of the parts ([`apart`]): whichever costs less.
+
+mod apart;
 
 use crate::he::ckks::small::program::{Merge, Program, Shifted, Step, Value};
 use std::collections::HashMap;
@@ -27,7 +31,8 @@ pub struct Wanted {
 /// A polynomial to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
 pub struct Target {
-    /// Its coefficients, in any order, each at most once.
+    /// Its coefficients, in any order. In a clean target what goes to the same place is added up; otherwise each is wanted at
+    /// most once.
     pub wanted: Vec<Wanted>,
     /// Whether all other coefficients must be zero (an operand of a product), or may hold anything (a bootstrap's input).
     pub clean: bool,
@@ -68,33 +73,52 @@ impl RouteError {
     }
 }
 
-/// The program that makes all targets in rings of degree N (a power of two).
+/// The cheapest program found that makes all targets in rings of degree N (a power of two).
 ///
 /// `dirty(source, coefficient)` says where a source may differ from zero. Takes time in proportion to the wanted values,
 /// times log N at most, and to N for each target whose sources are dirty.
 ///
 /// # Errors
-/// A coefficient is not below N, or wanted twice in one target.
+/// A coefficient is not below N, or wanted twice in one target that need not be clean.
 pub fn route(
     degree: usize,
     targets: &[Target],
     dirty: &dyn Fn(usize, u32) -> bool,
 ) -> Result<Program, RouteError> {
-    let mut builder = Builder {
-        degree: degree as u32,
-        log_degree: degree.trailing_zeros(),
-        dirty,
-        program: Program::default(),
-        merges: HashMap::new(),
-        sums: HashMap::new(),
-    };
-    for (index, target) in targets.iter().enumerate() {
-        let sorted = builder.checked(index, &target.wanted)?;
-        let coset = Coset { wanted: &sorted, offset: 0, level: 0, halvings: 0, clean: target.clean };
-        let output = builder.build(&coset);
+    let mut builder = Builder::new(degree, dirty);
+    let all = builder.all_layers(targets)?;
+    for (layers, target) in all.iter().zip(targets) {
+        let parts = layers.iter().filter_map(|wanted| builder.build(&Coset::whole(wanted, target.clean)));
+        let parts = parts.collect();
+        let output = builder.total(parts);
         builder.program.outputs.push(output);
     }
-    Ok(builder.program)
+    let merged = builder.program;
+    // Where anything may stand beside the values, gathering them costs one switch each, whatever their sources hold.
+    if merged.switches() == 0 || targets.iter().any(|target| !target.clean) {
+        return Ok(merged);
+    }
+    let mut best = merged;
+    for other in apart::programs(degree, &all, dirty) {
+        if other.cost() < best.cost() {
+            best = other;
+        }
+    }
+    Ok(best)
+}
+
+/// The programs that take the sources of clean targets apart; [`route`] chooses one of them where it is cheaper than merges.
+///
+/// # Errors
+/// As [`route`].
+#[cfg(test)]
+pub(crate) fn apart(
+    degree: usize,
+    targets: &[Target],
+    dirty: &dyn Fn(usize, u32) -> bool,
+) -> Result<[Program; 2], RouteError> {
+    let all = Builder::new(degree, dirty).all_layers(targets)?;
+    Ok(apart::programs(degree, &all, dirty))
 }
 
 /// What a target wants at the positions offset + 2^level·Z. Polynomials of a coset are in its own frame, in which these
@@ -107,6 +131,13 @@ struct Coset<'a> {
     /// Merges above.
     halvings: u32,
     clean: bool,
+}
+
+impl<'a> Coset<'a> {
+    /// All positions of a target.
+    fn whole(wanted: &'a [Wanted], clean: bool) -> Self {
+        Coset { wanted, offset: 0, level: 0, halvings: 0, clean }
+    }
 }
 
 /// The shifted source that would bring some of the wanted values.
@@ -125,22 +156,42 @@ struct Builder<'a> {
     sums: HashMap<Vec<Shifted>, usize>,
 }
 
-impl Builder<'_> {
-    /// The wanted values in bit-reversed order of their places.
-    fn checked(&self, target: usize, wanted: &[Wanted]) -> Result<Vec<Wanted>, RouteError> {
+impl<'d> Builder<'d> {
+    fn new(degree: usize, dirty: &'d dyn Fn(usize, u32) -> bool) -> Self {
+        Builder {
+            degree: degree as u32,
+            log_degree: degree.trailing_zeros(),
+            dirty,
+            program: Program::default(),
+            merges: HashMap::new(),
+            sums: HashMap::new(),
+        }
+    }
+
+    /// For each target what it wants, in bit-reversed order of the places, in layers that want each place once.
+    fn all_layers(&self, targets: &[Target]) -> Result<Vec<Vec<Vec<Wanted>>>, RouteError> {
+        targets.iter().enumerate().map(|(index, target)| self.layers(index, target)).collect()
+    }
+
+    fn layers(&self, index: usize, target: &Target) -> Result<Vec<Vec<Wanted>>, RouteError> {
         let max = self.degree - 1;
-        for w in wanted {
+        for w in &target.wanted {
             let coefficient = w.from.max(w.to);
             if coefficient > max {
-                return Err(RouteError::OutOfBounds { target, coefficient, max });
+                return Err(RouteError::OutOfBounds { target: index, coefficient, max });
             }
         }
-        let mut sorted = wanted.to_vec();
-        sorted.sort_unstable_by_key(|w| w.to.reverse_bits());
-        match sorted.windows(2).find(|pair| pair[0].to == pair[1].to) {
-            Some(pair) => Err(RouteError::Twice { target, coefficient: pair[0].to }),
-            None => Ok(sorted),
+        let mut sorted = target.wanted.clone();
+        sorted.sort_by_key(|w| w.to.reverse_bits());
+        let mut layers = vec![Vec::with_capacity(sorted.len())];
+        for same in sorted.chunk_by(|a, b| a.to == b.to) {
+            if same.len() > 1 && !target.clean {
+                return Err(RouteError::Twice { target: index, coefficient: same[0].to });
+            }
+            layers.resize_with(layers.len().max(same.len()), Vec::new);
+            layers.iter_mut().zip(same).for_each(|(layer, w)| layer.push(*w));
         }
+        Ok(layers)
     }
 
     /// Exponents modulo 2N.
@@ -290,7 +341,7 @@ impl Builder<'_> {
                 merge.turns.push(turn);
                 merge.turns.len() - 1
             }),
-            Step::Sum(_) => 0,
+            Step::Sum(_) | Step::Fold(_) => 0,
         };
         Shifted { value: Value::Step { step, result }, shift: even.shift }
     }

@@ -54,6 +54,10 @@ fn execute(program: &Program, sources: &[Polynomial]) -> Vec<Polynomial> {
                 };
                 merge.turns.iter().map(turned).collect()
             }
+            Step::Fold(fold) => {
+                let moved = automorphism(&read(fold.moved, &made), (n >> fold.level) + 1);
+                vec![add(&read(fold.kept, &made), &moved)]
+            }
         };
         made.push(results);
     }
@@ -65,7 +69,9 @@ fn assert_routed(program: &Program, sources: &[Polynomial], targets: &[Target]) 
         let mut wanted = vec![None; got.len()];
         for w in &target.wanted {
             let value = sources[w.source][w.from as usize];
-            wanted[w.to as usize] = Some(if w.negate { (P - value) % P } else { value });
+            let value = if w.negate { P - value } else { value };
+            let slot = &mut wanted[w.to as usize];
+            *slot = Some((slot.unwrap_or(0) + value) % P);
         }
         for (i, (got, wanted)) in got.into_iter().zip(wanted).enumerate() {
             match wanted {
@@ -95,7 +101,7 @@ fn merging_costs_one_switch_less_than_its_sources() {
         let of = |s: usize| (0..4).map(move |i| wanted(s, 16 * i, 16 * i + s as u32));
         let targets = [Target { wanted: (0..16).flat_map(of).collect(), clean }];
         let program = route(64, &targets, &everywhere).unwrap();
-        assert_eq!((program.switches(), program.depths()), (15, vec![4]));
+        assert_eq!(program.switches(), 15);
         assert_routed(&program, &sources, &targets);
     }
 }
@@ -107,7 +113,6 @@ fn taking_interleaved_values_apart_costs_one_switch_less_than_the_targets() {
     let targets: Vec<Target> = (0..8).map(of).collect();
     let program = route(64, &targets, &everywhere).unwrap();
     assert_eq!(program.switches(), 7);
-    assert_eq!(program.depths(), vec![3; 8]);
     assert_routed(&program, &sources, &targets);
     assert_eq!(route(64, &targets[3..4], &everywhere).unwrap().switches(), 3);
 }
@@ -145,6 +150,48 @@ fn what_is_alone_in_its_polynomial_is_only_shifted_and_added() {
 }
 
 #[test]
+fn what_lies_side_by_side_is_taken_apart_for_all_targets_at_once() {
+    // Two full sources, of which each target takes eight neighbours in reverse.
+    let sources = dense(2, 256);
+    let of = |t: u32| Target {
+        wanted: (0..8).map(|i| wanted((t % 2) as usize, t / 2 * 8 + i, 40 + 7 - i)).collect(),
+        clean: true,
+    };
+    let targets: Vec<Target> = (0..64).map(of).collect();
+    let program = route(256, &targets, &everywhere).unwrap();
+    // All but the last level of two trees, and one for each target.
+    assert_eq!(program.switches(), 2 * 127 + 64);
+    assert_eq!(program.terms(), 2 * 512);
+    assert_routed(&program, &sources, &targets);
+    // Where they hold nothing at odd places there is nothing to share but one trace each, which their noise needs.
+    let even = |_: usize, c: u32| c.is_multiple_of(2);
+    let half = |c: &u64, i: usize| if i.is_multiple_of(2) { *c } else { 0 };
+    let sources: Vec<Polynomial> =
+        sources.iter().map(|x| x.iter().enumerate().map(|(i, c)| half(c, i)).collect()).collect();
+    let targets: Vec<Target> = targets
+        .into_iter()
+        .map(|t| Target { wanted: t.wanted.into_iter().filter(|w| w.from % 2 == 0).collect(), ..t })
+        .collect();
+    let program = route(256, &targets, &even).unwrap();
+    assert_eq!(program.switches(), 2 * (1 + 63) + 64);
+    assert_routed(&program, &sources, &targets);
+}
+
+#[test]
+fn what_goes_to_the_same_place_is_added_up() {
+    // Sixteen sums of eight values that lie side by side.
+    let sources = dense(1, 128);
+    let wanted = (0..128).map(|i| wanted(0, i, 3 * (i / 8))).collect();
+    let targets = [Target { wanted, clean: true }];
+    let program = route(128, &targets, &everywhere).unwrap();
+    assert_eq!(program.switches(), 63 + 1);
+    assert_routed(&program, &sources, &targets);
+    // As merges they are built layer by layer.
+    let few = [Target { wanted: targets[0].wanted[..4].to_vec(), clean: true }];
+    assert_routed(&route(128, &few, &everywhere).unwrap(), &sources, &few);
+}
+
+#[test]
 fn a_place_outside_the_ring_or_wanted_twice_is_refused() {
     let of = |wanted| [Target::default(), Target { wanted, clean: false }];
     let error = route(16, &of(vec![wanted(0, 16, 3)]), &everywhere).unwrap_err();
@@ -167,7 +214,7 @@ fn targets(log_degree: u32, sources: usize) -> impl Strategy<Value = Vec<Target>
             for i in 0..count {
                 let step = i << stride;
                 let (from, to) = ((from + step) % degree, (to + step) % degree);
-                if !std::mem::replace(&mut taken[to as usize], true) {
+                if !std::mem::replace(&mut taken[to as usize], true) || (clean && i % 5 == 0) {
                     all.push(Wanted { source, from, to, negate });
                 }
             }
@@ -196,5 +243,10 @@ proptest! {
         // What was said to be zero is all that the route may rely on.
         let program = route(32, &targets, &everywhere).unwrap();
         assert_routed(&program, &sources, &targets);
+        // Sums of parts do the same where they are not the cheapest.
+        let clean: Vec<Target> = targets.iter().map(|t| Target { clean: true, ..t.clone() }).collect();
+        for program in apart(32, &clean, &is_dirty).unwrap() {
+            assert_routed(&program, &sources, &clean);
+        }
     }
 }

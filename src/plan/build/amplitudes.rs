@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use crate::diagnostics::Diagnostic;
 use crate::graph::NodeId;
-use crate::he::ckks::small::noise::route_units;
 
 use super::super::form::Form;
 use super::super::functions::RingFunction;
@@ -226,7 +225,7 @@ impl Builder<'_> {
             [operand.noise, operand.hidden_noise] = noise;
         }
         for (master, merged) in schedule.masters.iter_mut().zip(&plan.masters) {
-            master.route_noise = merged.as_ref().map_or(0.0, |own| route_units(profile, own.routes.depth()));
+            master.route_noise = merged.as_ref().map_or(0.0, |own| own.routes.added_units(profile));
         }
     }
 

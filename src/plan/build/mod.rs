@@ -83,10 +83,11 @@ pub fn build(
             builder.table_amplitudes(&mut schedule)?;
             functions = ring_functions(&schedule)?;
         }
-        let gather = GatherPlan::of(&schedule).map_err(|error| {
+        let mut gather = GatherPlan::of(&schedule).map_err(|error| {
             Diagnostic::error("E0502", format!("the values have no way between their places: {error}"))
                 .help("`--scheme tfhe` has no such limit")
         })?;
+        builder.share_outputs(&mut schedule, &functions, &mut gather);
         builder.ring_noise(&mut schedule, &functions, &gather);
         let images = gather.operands.iter().enumerate();
         let images: Vec<_> =

@@ -3,10 +3,12 @@
 //! A table gives the least amplitude that a use asks for, and the others are integer multiples of it, noise included. A use
 //! far above the least one gets an output of its own where that saves notable noise, and so does one that is no multiple, as
 //! after a mean over nine values, while there are outputs left: with the ring engine it costs another
-//! polynomial and another way out of the slots, about a tenth of a bootstrap.
+//! polynomial and another way out of the slots, about a tenth of a bootstrap. Where it also costs a long way to the same places,
+//! it is given up again if the products become little noisier.
 
 use super::super::form::AtomId;
 use super::super::functions::{RingFunction, output_noise_at};
+use super::super::gather::GatherPlan;
 use super::super::lower::{Atom, AtomKind};
 use super::super::schedule::{Operand, Schedule};
 use super::Builder;
@@ -22,12 +24,46 @@ const GAIN: f64 = 2.0;
 /// How far the amplitudes of two outputs of a table lie apart at least.
 const RATIO: f64 = 4.0;
 
+/// How much noisier any product may become for a shorter way, and which noise, as a share of its values, is no matter.
+const GROWTH: f64 = 2.0;
+const HARMLESS: f64 = 1.0 / 32.0;
+
 /// Whether a use can take so many times what a table gives.
 pub(super) fn is_multiple(ratio: f64) -> bool {
     (ratio - ratio.round()).abs() <= 1e-6 * ratio
 }
 
 impl Builder<'_> {
+    /// Makes operands from others that have the same values, with more noise, where that saves many key switches.
+    pub(super) fn share_outputs(
+        &self,
+        schedule: &mut Schedule,
+        functions: &[Vec<RingFunction>],
+        gather: &mut GatherPlan,
+    ) {
+        let noises = |schedule: &mut Schedule, gather: &GatherPlan| -> Vec<f64> {
+            self.ring_noise(schedule, functions, gather);
+            self.predict_noise(schedule);
+            schedule.products.iter().map(|product| product.noise).collect()
+        };
+        let before = noises(schedule, gather);
+        loop {
+            let found = gather.shareable(schedule).into_iter().find_map(|(index, image)| {
+                let shared = gather.with_image(index, image);
+                let after = noises(schedule, &shared);
+                let products = schedule.products.iter().zip(after.iter().zip(&before));
+                let harmless = products.into_iter().all(|(product, (&after, &before))| {
+                    after <= (GROWTH * before).max(HARMLESS * product.amplitude * product.rms)
+                });
+                harmless.then_some(shared)
+            });
+            match found {
+                Some(shared) => *gather = shared,
+                None => return,
+            }
+        }
+    }
+
     /// Gives uses of tables outputs at their own scale; on the ring engine by the noise of their `functions`. Whether there
     /// are any.
     pub(super) fn own_scales(

@@ -33,6 +33,8 @@ pub struct SiteReport {
     pub fit_error: f64,
     /// Probability that one value lies beyond its range, if values are normal with the nominal size.
     pub range_excess_probability: f64,
+    /// Key switches that bring what it reads to its lanes, in one step (ring engine).
+    pub moves: usize,
 }
 
 /// A packed tensor, for readers of the plan.
@@ -49,6 +51,8 @@ pub struct OperandReport {
     pub amplitude: f64,
     /// Standard deviation of the error, in units of t.
     pub noise: f64,
+    /// Key switches that bring its values to their places, in one step (ring engine).
+    pub moves: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -210,6 +214,7 @@ pub fn report(
 ) -> Report {
     let parameters = schedule.parameters;
     let fits = fit_errors(schedule);
+    let gather = schedule.ring.as_ref().map(|ring| &ring.gather);
     let sites: Vec<SiteReport> = schedule
         .sites
         .iter()
@@ -221,12 +226,14 @@ pub fn report(
             range: site.range,
             input_error: site.input_error,
             range_excess_probability: noise::gaussian_excess(site.range / site.rms.max(1e-9)),
+            moves: gather.map_or(0, |gather| gather.site_switches(index)),
         })
         .collect();
     let operands: Vec<OperandReport> = schedule
         .operands
         .iter()
-        .map(|operand| OperandReport {
+        .enumerate()
+        .map(|(index, operand)| OperandReport {
             name: names(schedule, operand),
             source: if operand.packed { "packed" } else { "client" },
             level: operand.level,
@@ -235,9 +242,9 @@ pub fn report(
                 / (operand.layout.pieces * schedule.degree()) as f64,
             amplitude: operand.amplitude,
             noise: operand.noise,
+            moves: gather.map_or(0, |gather| gather.operand_switches(schedule, index)),
         })
         .collect();
-    let gather = schedule.ring.as_ref().map(|ring| &ring.gather);
     let stage_seconds = stage_seconds(schedule, costs);
     let step_seconds = stage_seconds.total();
     let largest = |f: fn(&SiteReport) -> f64| sites.iter().map(f).fold(0.0, f64::max);

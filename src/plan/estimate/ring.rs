@@ -39,11 +39,11 @@ pub(super) fn bootstraps(schedule: &Schedule, gather: &GatherPlan) -> Vec<Bootst
 
 /// Seconds of one step on one core, bootstraps left away.
 pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnits) -> StageSeconds {
-    let switches = gather.switches(schedule);
+    let costs = gather.move_costs(schedule);
     StageSeconds {
         // On the way into a bootstrap ciphertexts are narrow.
-        routes_in: (switches.look_ups as f64 / 2.0 + switches.masters as f64) * units.switch_seconds,
-        routes_out: switches.operands as f64 * units.switch_seconds,
+        routes_in: (costs.look_ups / 2.0 + costs.masters) * units.switch_seconds,
+        routes_out: costs.operands * units.switch_seconds,
         products: schedule.ring_sums() as f64 * units.product_seconds
             + schedule.ring_products() as f64 * units.accumulate_seconds,
         ..StageSeconds::default()

@@ -2,6 +2,7 @@
 
 use super::super::form::Term;
 use super::super::schedule::{Operand, Schedule};
+use super::{GatherPlan, OperandRoute};
 
 /// How an operand is made from another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Image {
 const LARGEST_ERROR: f64 = 1.0 / 16.0;
 /// Key switches that this must save.
 const LEAST_SAVING: usize = 500;
+/// Key switches from which on more noise is put up with.
+const LEAST_SHARED: usize = 1000;
 
 impl Image {
     /// Key switches.
@@ -36,6 +39,39 @@ impl Image {
             return turned + LEAST_SAVING <= switches;
         }
         turned < switches || turned == 0
+    }
+}
+
+impl GatherPlan {
+    /// Operands on long ways of their own that could be made from others, which have their values from other outputs of the same
+    /// tables: how, and the most key switches saved first.
+    pub fn shareable(&self, schedule: &Schedule) -> Vec<(usize, Image)> {
+        let cost =
+            |index: usize| self.operands[index].terms.iter().map(|term| term.routes.cost()).sum::<f64>();
+        let alone = |index: &usize| {
+            let own = &self.operands[*index];
+            own.image.is_none() && !own.terms.is_empty() && !self.is_direct(schedule, *index)
+        };
+        let is_source = |index: usize| self.operands.iter().flat_map(|own| own.image).any(|i| i.of == index);
+        let mut found: Vec<(f64, usize, Image)> = Vec::new();
+        for index in (0..schedule.operands.len()).filter(alone).filter(|&index| !is_source(index)) {
+            let originals = (0..schedule.operands.len()).filter(alone).filter(|&of| of != index);
+            let images = originals.filter_map(|of| turned(schedule, of, &schedule.operands[index]));
+            let least = images.min_by_key(|image| (image.switches(schedule), image.multiple));
+            let saved = least.map_or(0.0, |image| cost(index) - image.switches(schedule) as f64);
+            if let Some(image) = least.filter(|_| saved >= LEAST_SHARED as f64) {
+                found.push((saved, index, image));
+            }
+        }
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        found.into_iter().map(|(_, index, image)| (index, image)).collect()
+    }
+
+    /// The same with an operand as an image.
+    pub fn with_image(&self, index: usize, image: Image) -> Self {
+        let mut plan = self.clone();
+        plan.operands[index] = OperandRoute { image: Some(image), terms: Vec::new() };
+        plan
     }
 }
 
@@ -82,7 +118,15 @@ fn same_form(schedule: &Schedule, a: &Operand, b: &Operand) -> Option<bool> {
     Some(shares_output)
 }
 
+/// How an operand is made from another one, if the noise is certain to be small.
 fn image(schedule: &Schedule, of: usize, to: &Operand) -> Option<Image> {
+    let from = &schedule.operands[of];
+    let is_small = from.noise <= LARGEST_ERROR * from.amplitude * from.rms;
+    turned(schedule, of, to).filter(|image| is_small || !image.shares_output)
+}
+
+/// How an operand is made from another one, whatever its noise is.
+fn turned(schedule: &Schedule, of: usize, to: &Operand) -> Option<Image> {
     let from = &schedule.operands[of];
     let multiple = (to.amplitude / from.amplitude).round();
     let (a, b) = (&from.layout, &to.layout);
@@ -93,9 +137,6 @@ fn image(schedule: &Schedule, of: usize, to: &Operand) -> Option<Image> {
         return None;
     }
     let shares_output = same_form(schedule, from, to)?;
-    if shares_output && from.noise > LARGEST_ERROR * from.amplitude * from.rms {
-        return None;
-    }
     let modulus = 2 * schedule.degree() as u32;
     let pairs = || a.places.iter().zip(&b.places);
     let (first, other) = pairs().next()?;

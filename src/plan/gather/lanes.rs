@@ -9,6 +9,7 @@ use super::images::Image;
 use super::routes::{Dirt, Estimate, Routes};
 use super::{HALF, SWITCHES_PER_BOOTSTRAP, masters};
 use crate::he::ckks::params::RINGS;
+use crate::he::ckks::small::noise::RouteNoise;
 
 /// Places in small rings for values `[samples, elements]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -179,14 +180,17 @@ pub(super) fn use_estimate(
     image: Option<&Image>,
     lanes: &Lanes,
 ) -> Result<Estimate, RouteError> {
-    let turned = |image: &Image| Estimate { switches: image.switches(schedule) as f64, depth: 1 };
+    let turned = |image: &Image| Estimate {
+        cost: image.switches(schedule) as f64,
+        noise: RouteNoise::default().mirrored(),
+    };
     if let Some(image) = image.filter(|image| image.pays(schedule, 0)) {
         return Ok(turned(image));
     }
     let degree = schedule.degree();
     let targets = use_targets(schedule, operand, term, lanes);
     let own = Estimate::of(degree, &targets, Dirt::At(&lanes.dirt(degree)))?;
-    Ok(image.filter(|image| image.pays(schedule, own.switches as usize)).map_or(own, turned))
+    Ok(image.filter(|image| image.pays(schedule, own.cost as usize)).map_or(own, turned))
 }
 
 /// What so many rings cost, in bootstraps.
@@ -244,10 +248,10 @@ pub(super) fn choose(
         for (read, stands) in &reads {
             let targets = read_targets(degree, stands, lanes);
             let share = if masters::is_merged(read, lanes.rings) { 1.0 } else { 0.5 };
-            switches += share * Estimate::of(degree, &targets, Dirt::Everywhere)?.switches;
+            switches += share * Estimate::of(degree, &targets, Dirt::Everywhere)?.cost;
         }
         for &(operand, term, image) in &uses {
-            switches += use_estimate(schedule, (operand, term), image, lanes)?.switches;
+            switches += use_estimate(schedule, (operand, term), image, lanes)?.cost;
         }
         Ok(family.len() as f64 * bootstrap_cost(lanes.rings) * SWITCHES_PER_BOOTSTRAP + switches)
     };

@@ -5,7 +5,6 @@
 //! it is the gradient that is routed, at full width: as many key switches, each at twice the cost.
 
 use crate::he::ckks::params::RingProfile;
-use crate::he::ckks::small::noise::route_units;
 use crate::he::ckks::small::program::{Program, Shifted, Value};
 
 use super::super::layout::{Layout, Place};
@@ -59,7 +58,7 @@ fn unmoved(count: usize) -> Routes {
     let program = Program { steps: Vec::new(), outputs: vec![Some(same)] };
     let copy = |index: u32| Ends { sources: vec![index], targets: vec![index] };
     let part = Part { mirrored: false, program, copies: (0..count as u32).map(copy).collect() };
-    Routes { parts: vec![part], targets: count }
+    Routes { parts: vec![part], targets: count, layers: 1 }
 }
 
 /// By master: how it stands in the lanes of its look-up, which then reads it without a move; none where it stands as its
@@ -80,7 +79,7 @@ pub(super) fn merged(
     for (step, own) in schedule.sites.iter().zip(sites) {
         let ([read], [routes]) = (&step.reads[..], &mut own.reads[..]) else { continue };
         let Some(master) = master_of(read) else { continue };
-        let quiet = route_units(profile, routes.depth()) <= largest_units;
+        let quiet = routes.added_units(profile) <= largest_units;
         if is_merged(read, own.lanes.rings) && readers(master) == 1 && quiet {
             let routes = std::mem::replace(routes, unmoved(own.lanes.rings));
             out[master] = Some(MergedMaster { layout: own.lanes.layout(schedule.degree()), routes });

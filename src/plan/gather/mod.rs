@@ -16,7 +16,7 @@ use crate::graph::elements;
 use crate::he::ckks::params::RINGS;
 
 use super::form::Term;
-use super::route::RouteError;
+use super::route::{RouteError, Target};
 use super::schedule::{Operand, Schedule, Stage};
 
 pub use self::images::Image;
@@ -73,7 +73,8 @@ pub enum RingSource {
     Wire(usize),
 }
 
-/// Terms of an operand's form whose values stand in the same lanes and go to the same places.
+/// Terms of an operand's form whose values stand in the same lanes: they go to the same places, or are the same values and go to
+/// several.
 #[derive(Clone, Debug)]
 pub struct TermRoute {
     /// Added up in the lanes, each times an integer.
@@ -103,17 +104,17 @@ pub struct GatherPlan {
     pub masters: Vec<Option<MergedMaster>>,
 }
 
-/// Automorphism key switches of one step.
+/// What is moved in one step, by where it goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Switches {
+pub struct Moves<T> {
     /// Into look-ups, on narrow ciphertexts.
-    pub look_ups: usize,
+    pub look_ups: T,
     /// From gradients into the lanes of masters.
-    pub masters: usize,
-    pub operands: usize,
+    pub masters: T,
+    pub operands: T,
 }
 
-impl Switches {
+impl Moves<usize> {
     pub fn total(self) -> usize {
         self.look_ups + self.masters + self.operands
     }
@@ -121,6 +122,9 @@ impl Switches {
 
 /// Lanes, the first of the terms whose values stand there, and what is added up in them.
 type Group<'a> = (&'a Lanes, &'a Term, Vec<(RingSource, i64)>);
+
+/// Lanes, what is added up in them, and where the sums go.
+type Way<'a> = (&'a Lanes, Vec<(RingSource, i64)>, Vec<Target>);
 
 /// Where an operand needs values of an atom at this amplitude: the integer that they are multiplied by, if it is one.
 fn multiple_of(operand: &Operand, term: &Term, amplitude: f64) -> Option<i64> {
@@ -292,15 +296,27 @@ impl GatherPlan {
                 None => groups.push((lanes, term, vec![(origin, multiple)])),
             }
         }
-        let mut terms = Vec::new();
+        // The same values for several terms, a sum over one of their axes for example, share one way.
+        let mut ways: Vec<Way<'_>> = Vec::new();
         for (lanes, term, sources) in groups {
             let targets = lanes::use_targets(schedule, operand, term, lanes);
+            match ways.iter_mut().find(|(other, own, _)| *other == lanes && *own == sources) {
+                Some((_, _, all)) => {
+                    let pairs = all.iter_mut().zip(targets);
+                    pairs.for_each(|(all, target)| all.wanted.extend(target.wanted));
+                }
+                None => ways.push((lanes, sources, targets)),
+            }
+        }
+        let mut terms = Vec::new();
+        for (lanes, sources, targets) in ways {
             let routes = Routes::find(degree, &targets, Dirt::At(&lanes.dirt(degree)))?;
             terms.push(TermRoute { sources, routes });
         }
-        let own: usize = terms.iter().map(|term| term.routes.switches()).sum();
+        let own: f64 = terms.iter().map(|term| term.routes.cost()).sum();
         // What the client would have to send is never cheaper than a turn.
-        let image = image.filter(|image| is_direct || (!terms.is_empty() && image.pays(schedule, own)));
+        let pays = |image: &&Image| image.pays(schedule, own.ceil() as usize);
+        let image = image.filter(|image| is_direct || (!terms.is_empty() && pays(image)));
         Ok(match image {
             Some(image) => OperandRoute { image: Some(*image), terms: Vec::new() },
             None => OperandRoute { image: None, terms },
@@ -314,14 +330,35 @@ impl GatherPlan {
     }
 
     /// Automorphism key switches of one step.
-    pub fn switches(&self, schedule: &Schedule) -> Switches {
-        let look_ups = self.sites.iter().flat_map(|site| &site.reads).map(Routes::switches).sum();
-        let masters = self.masters.iter().flatten().map(|own| own.routes.switches()).sum();
-        let own = |operand: &OperandRoute| {
-            let terms: usize = operand.terms.iter().map(|term| term.routes.switches()).sum();
-            terms + operand.image.map_or(0, |image| image.switches(schedule))
-        };
-        Switches { look_ups, masters, operands: self.operands.iter().map(own).sum() }
+    pub fn switches(&self, schedule: &Schedule) -> Moves<usize> {
+        Moves {
+            look_ups: (0..self.sites.len()).map(|site| self.site_switches(site)).sum(),
+            masters: self.masters.iter().flatten().map(|own| own.routes.switches()).sum(),
+            operands: (0..self.operands.len()).map(|operand| self.operand_switches(schedule, operand)).sum(),
+        }
+    }
+
+    /// Those on the ways of all values that a site looks up.
+    pub fn site_switches(&self, site: usize) -> usize {
+        self.sites[site].reads.iter().map(Routes::switches).sum()
+    }
+
+    /// Those that an operand is made with.
+    pub fn operand_switches(&self, schedule: &Schedule, operand: usize) -> usize {
+        let own = &self.operands[operand];
+        let terms: usize = own.terms.iter().map(|term| term.routes.switches()).sum();
+        terms + own.image.map_or(0, |image| image.switches(schedule))
+    }
+
+    /// What they cost, in key switches: those, and the additions beside them.
+    pub fn move_costs(&self, schedule: &Schedule) -> Moves<f64> {
+        let out: f64 = self.operands.iter().flat_map(|own| &own.terms).map(|term| term.routes.cost()).sum();
+        let images = self.operands.iter().filter_map(|own| own.image);
+        Moves {
+            look_ups: self.sites.iter().flat_map(|site| &site.reads).map(Routes::cost).sum(),
+            masters: self.masters.iter().flatten().map(|own| own.routes.cost()).sum(),
+            operands: out + images.map(|image| image.switches(schedule) as f64).sum::<f64>(),
+        }
     }
 
     /// All bootstraps of one step.

@@ -1,11 +1,18 @@
 //! The noise of operands after their ways.
 
 use crate::he::ckks::params::RingProfile;
-use crate::he::ckks::small::noise::{fresh_units, route_units, switch_units};
+use crate::he::ckks::small::noise::{fresh_units, switch_units, variance_units};
 
 use super::super::functions::RingFunction;
 use super::super::schedule::Schedule;
-use super::{GatherPlan, RingSource};
+use super::{GatherPlan, RingSource, Routes};
+
+impl Routes {
+    /// Standard deviation, in units, of what the key switches add where values stand.
+    pub fn added_units(&self, profile: &RingProfile) -> f64 {
+        variance_units(profile, self.noise().values(), 0.0).sqrt()
+    }
+}
 
 impl GatherPlan {
     /// Standard deviations of the errors of all operands, in units: where values stand, and where none do. `functions` are those
@@ -20,20 +27,23 @@ impl GatherPlan {
             let direct = if self.is_direct(schedule, index) { fresh_units().powi(2) } else { 0.0 };
             let mut variances = [direct; 2];
             for term in &self.operands[index].terms {
+                let mut hidden = 0.0;
+                let layers = term.routes.layers as f64;
                 for &(origin, multiple) in &term.sources {
-                    let noises = match origin {
+                    let [noise, elsewhere] = match origin {
                         RingSource::Table { site, table } => {
                             let own = &functions[site][table];
                             [own.output_noise, own.hidden_noise]
                         }
                         RingSource::Wire(_) => [fresh_units(); 2],
                     };
-                    for (variance, noise) in variances.iter_mut().zip(noises) {
-                        *variance += (multiple as f64 * noise).powi(2);
-                    }
+                    variances[0] += layers * (multiple as f64 * noise).powi(2);
+                    hidden += (multiple as f64 * elsewhere).powi(2);
                 }
-                let route = route_units(profile, term.routes.depth()).powi(2);
-                variances.iter_mut().for_each(|variance| *variance += route);
+                let route = term.routes.noise();
+                let units = |own| variance_units(profile, own, hidden.sqrt());
+                variances[0] += units(route.values());
+                variances[1] += units(route.elsewhere());
             }
             variances
         };

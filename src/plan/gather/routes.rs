@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::route::{RouteError, Target, Wanted, route};
+use crate::he::ckks::small::noise::RouteNoise;
 use crate::he::ckks::small::program::Program;
 
 /// Where sources may differ from zero.
@@ -34,6 +35,8 @@ pub struct Ends {
 pub struct Routes {
     pub parts: Vec<Part>,
     pub targets: usize,
+    /// The most values that are added up in one place.
+    pub layers: usize,
 }
 
 impl Part {
@@ -43,12 +46,19 @@ impl Part {
         self.program.switches() + mirrored
     }
 
-    /// Levels that the noise of its targets goes through.
-    fn depth(&self) -> u32 {
-        self.program.depths().into_iter().max().unwrap_or(0) + u32::from(self.mirrored)
+    /// What one copy costs, in key switches.
+    fn cost(&self) -> f64 {
+        self.program.cost() + (self.switches() - self.program.switches()) as f64
     }
 
-    /// With or without a mirror, whichever needs fewer key switches.
+    /// The largest noise of its targets, in whose places so many values are added up.
+    fn noise(&self, layers: usize) -> RouteNoise {
+        let noises = self.program.noises().into_iter();
+        let mirrored = |noise: RouteNoise| if self.mirrored { noise.mirrored() } else { noise };
+        largest(noises.map(|noise| mirrored(noise).layered(layers)))
+    }
+
+    /// With or without a mirror, whichever costs less.
     fn find(
         degree: usize,
         targets: &[Target],
@@ -66,8 +76,19 @@ impl Part {
             .map(|own| Target { wanted: own.wanted.iter().map(turn).collect(), clean: own.clean })
             .collect();
         let other = own(true, route(degree, &mirrored, &|source, c| dirty(source, turned(c)))?);
-        Ok(if other.switches() < plain.switches() { other } else { plain })
+        Ok(if other.cost() < plain.cost() { other } else { plain })
     }
+}
+
+fn largest(noises: impl IntoIterator<Item = RouteNoise>) -> RouteNoise {
+    noises.into_iter().reduce(RouteNoise::max).unwrap_or_default()
+}
+
+/// The most values that a target wants in one place.
+fn layers(target: &Target) -> usize {
+    let mut places: Vec<u32> = target.wanted.iter().map(|w| w.to).collect();
+    places.sort_unstable();
+    places.chunk_by(|a, b| a == b).map(<[u32]>::len).max().unwrap_or(0)
 }
 
 /// The representative of a set.
@@ -132,7 +153,7 @@ impl Routes {
     /// The programs for all targets.
     ///
     /// # Errors
-    /// A coefficient is not below the degree, or wanted twice in one target.
+    /// A coefficient is not below the degree, or wanted twice in one target that need not be clean.
     pub fn find(degree: usize, targets: &[Target], dirt: Dirt<'_>) -> Result<Self, RouteError> {
         let mut parts: Vec<Part> = Vec::new();
         let mut known: HashMap<(Vec<u32>, Vec<Target>), usize> = HashMap::new();
@@ -161,7 +182,8 @@ impl Routes {
             known.insert(key, parts.len());
             parts.push(part);
         }
-        Ok(Self { parts, targets: targets.len() })
+        let layers = targets.iter().map(layers).max().unwrap_or(0);
+        Ok(Self { parts, targets: targets.len(), layers })
     }
 
     /// Key switches, those of mirrored sources included.
@@ -169,9 +191,14 @@ impl Routes {
         self.parts.iter().map(|part| part.switches() * part.copies.len()).sum()
     }
 
-    /// The most levels that the noise of a target goes through.
-    pub fn depth(&self) -> u32 {
-        self.parts.iter().map(Part::depth).max().unwrap_or(0)
+    /// What they cost, in key switches: those, and the additions beside them.
+    pub fn cost(&self) -> f64 {
+        self.parts.iter().map(|part| part.cost() * part.copies.len() as f64).sum()
+    }
+
+    /// The largest noise of a target.
+    pub fn noise(&self) -> RouteNoise {
+        largest(self.parts.iter().map(|part| part.noise(self.layers)))
     }
 }
 
@@ -181,10 +208,10 @@ const SAMPLED: usize = 6000;
 /// What routes are about to cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Estimate {
-    /// Key switches.
-    pub switches: f64,
-    /// The most levels that noise goes through.
-    pub depth: u32,
+    /// In key switches.
+    pub cost: f64,
+    /// The largest noise of a target.
+    pub noise: RouteNoise,
 }
 
 impl Estimate {
@@ -198,8 +225,8 @@ impl Estimate {
             count += 1;
         }
         let routes = Routes::find(degree, &targets[..count], dirt)?;
-        let switches = routes.switches() as f64 * all as f64 / sampled.max(1) as f64;
-        Ok(Self { switches, depth: routes.depth() })
+        let cost = routes.cost() * all as f64 / sampled.max(1) as f64;
+        Ok(Self { cost, noise: routes.noise() })
     }
 }
 

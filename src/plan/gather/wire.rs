@@ -3,7 +3,7 @@
 
 use crate::graph::elements;
 use crate::he::ckks::params::RingProfile;
-use crate::he::ckks::small::noise::{fresh_units, route_units};
+use crate::he::ckks::small::noise::{fresh_units, variance_units};
 
 use super::super::form::Term;
 use super::super::route::RouteError;
@@ -86,11 +86,11 @@ pub(super) fn wire(
             }
             let own = use_estimate(schedule, (operand, term), images[index].as_ref(), lanes)?;
             let fresh = fresh_units() * units(operand, term) / amplitude;
-            let noise = fresh.hypot(route_units(profile, own.depth));
+            let noise = fresh.hypot(variance_units(profile, own.noise.values(), fresh).sqrt());
             if noise > LARGEST_ERROR * operand.amplitude * operand.rms {
                 return Ok(None);
             }
-            switches += own.switches;
+            switches += own.cost;
         }
         Ok(Some(lanes.rings as f64 * SWITCHES_PER_UPLOAD + switches))
     };

@@ -219,7 +219,7 @@ impl SmallCiphertext {
     /// X^shift times the ciphertext; shifts are exponents modulo 2N, so that N is a sign.
     pub fn shift(&self, shift: u32) -> Self {
         let mut shifted = Self::unwritten(&self.ring, self.width);
-        Sum::new(&self.ring).write(&[(self, 0, shift)], &mut shifted);
+        Sum::new(&self.ring).write((self, 0, shift), &mut shifted);
         shifted
     }
 }
@@ -231,39 +231,31 @@ pub(crate) type Term<'a> = (&'a SmallCiphertext, u32, u32);
 pub(crate) struct Sum<'a> {
     ring: &'a SmallRing,
     monomial: Buffer,
-    partial: [Buffer; 2],
     junk: Buffer,
 }
 
 impl<'a> Sum<'a> {
     pub(crate) fn new(ring: &'a SmallRing) -> Self {
-        let buffer = || Buffer::new(DEGREE);
-        Sum { ring, monomial: buffer(), partial: [buffer(), buffer()], junk: buffer() }
+        Sum { ring, monomial: Buffer::new(DEGREE), junk: Buffer::new(DEGREE) }
     }
 
-    /// Writes the sum of the terms.
-    pub(crate) fn write(&mut self, terms: &[Term<'_>], out: &mut SmallCiphertext) {
-        let Sum { ring, monomial, partial, junk } = self;
-        let one = |i: usize| ring.context.m[i].r;
+    /// Writes a term.
+    pub(crate) fn write(&mut self, (x, halvings, shift): Term<'_>, out: &mut SmallCiphertext) {
+        let Sum { ring, monomial, junk } = self;
         for i in out.width.limbs() {
-            let [body, mask] = out.limbs_mut(i);
-            if terms.is_empty() {
-                body.fill(0);
-                mask.fill(0);
-            }
-            for (t, &(x, halvings, shift)) in terms.iter().enumerate() {
-                ring.monomial(i, shift, ring.halved(i, halvings), monomial);
-                let product = [(&monomial[..], x.limbs(i))];
-                if t == 0 {
-                    ring.combine(i, &product, &[], [&mut *body, &mut *mask], junk);
-                } else {
-                    let [p0, p1] = partial;
-                    p0.copy_from_slice(body);
-                    p1.copy_from_slice(mask);
-                    let before = [([&p0[..], &p1[..]], one(i))];
-                    ring.combine(i, &product, &before, [&mut *body, &mut *mask], junk);
-                }
-            }
+            ring.monomial(i, shift, ring.halved(i, halvings), monomial);
+            let product = [(&monomial[..], x.limbs(i))];
+            ring.combine(i, &product, &[], out.limbs_mut(i), junk);
+        }
+    }
+
+    /// Adds a term.
+    pub(crate) fn add(&mut self, (x, halvings, shift): Term<'_>, sum: &mut SmallCiphertext) {
+        let Sum { ring, monomial, .. } = self;
+        for i in sum.width.limbs() {
+            ring.monomial(i, shift, ring.halved(i, halvings), monomial);
+            let [body, mask] = sum.limbs_mut(i);
+            simd::add_product(x.limbs(i), monomial, ring.context.m[i].md, body, mask);
         }
     }
 }

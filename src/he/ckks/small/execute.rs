@@ -1,12 +1,13 @@
 //! Runs routing programs.
 //!
 //! A step starts when what it reads is there, and a polynomial is dropped after its last use. New steps are started before
-//! waiting ones, so that a tree is worked off depth first: of many sources that are made on demand, few exist at a time.
+//! waiting ones, so that a tree is worked off depth first: of many sources that are made on demand, few exist at a time. A sum
+//! takes each of its terms as it comes, so that a tree whose leaves all go to the same few sums never exists at once either.
 
 use super::{
-    ciphertext::{SmallCiphertext, Sum, halvings},
+    ciphertext::{SmallCiphertext, Sum, Term, halvings},
     keys::SmallKeys,
-    program::{Merge, Program, Shifted, Step, Value},
+    program::{Fold, Merge, Program, Shifted, Step, Value},
     ring::{DEGREE, Width, merge_element},
     switch::{Switched, Switcher, Turned},
 };
@@ -35,11 +36,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A task: a source to be made, a step, or an output.
+/// A task: a source to be made, a step, a term of a step that is a sum (which then only has to be finished), or an output.
 #[derive(Clone, Copy)]
 enum Task {
     Source(usize),
     Step(usize),
+    Term(usize, Shifted),
     Output(usize),
 }
 
@@ -55,6 +57,8 @@ struct Run<'a, 's> {
     /// For each slot's maker (sources, then steps): who waits for it. For each task but sources: how many it waits for.
     waiting: Vec<Vec<Task>>,
     missing: Vec<AtomicUsize>,
+    /// By step: the terms of a sum that came so far.
+    sums: Vec<Mutex<Option<SmallCiphertext>>>,
     outputs: Vec<Mutex<Option<SmallCiphertext>>>,
     error: Mutex<Option<HeError>>,
 }
@@ -144,18 +148,26 @@ impl<'a, 's> Run<'a, 's> {
             waiting: vec![Vec::new(); sources.len() + steps],
             sources,
             missing: (0..steps + outputs).map(|_| AtomicUsize::new(0)).collect(),
+            sums: (0..steps).map(|_| Mutex::default()).collect(),
             outputs: (0..outputs).map(|_| Mutex::default()).collect(),
             error: Mutex::default(),
         };
         let steps = program.steps.iter().enumerate();
         for (i, step) in steps {
-            for value in step.operands() {
-                run.wait(Task::Step(i), value, i)?;
+            match step {
+                Step::Sum(terms) => {
+                    for term in terms {
+                        run.wait(Task::Term(i, *term), term.value, i)?;
+                    }
+                }
+                _ => {
+                    for value in step.operands() {
+                        run.wait(Task::Step(i), value, i)?;
+                    }
+                }
             }
-            if let Step::Merge(merge) = step
-                && merge.level >= super::keys::LEVELS as u32
-            {
-                let (index, max) = (merge.level as usize, super::keys::LEVELS - 1);
+            if let Some(level) = step.level().filter(|&level| level >= super::keys::LEVELS as u32) {
+                let (index, max) = (level as usize, super::keys::LEVELS - 1);
                 return Err(HeError::CoefficientOutOfBounds { operation: "route", index, max });
             }
         }
@@ -208,7 +220,7 @@ impl<'a, 's> Run<'a, 's> {
     fn missing_of(&self, task: Task) -> Option<&AtomicUsize> {
         match task {
             Task::Source(_) => None,
-            Task::Step(i) => Some(&self.missing[i]),
+            Task::Step(i) | Task::Term(i, _) => Some(&self.missing[i]),
             Task::Output(i) => Some(&self.missing[self.program.steps.len() + i]),
         }
     }
@@ -217,17 +229,27 @@ impl<'a, 's> Run<'a, 's> {
         if lock(&self.error).is_some() {
             return;
         }
+        let failed = |error| {
+            lock(&self.error).get_or_insert(error);
+        };
         let maker = match self.work(task) {
             Ok(Some(maker)) => maker,
             Ok(None) => return,
-            Err(error) => {
-                lock(&self.error).get_or_insert(error);
-                return;
-            }
+            Err(error) => return failed(error),
         };
-        for &next in self.waiting[maker].iter().rev() {
-            if self.missing_of(next).is_some_and(|m| m.fetch_sub(1, Ordering::AcqRel) == 1) {
-                scope.spawn(move |scope| self.start(scope, next));
+        let is_last = |task| self.missing_of(task).is_some_and(|m| m.fetch_sub(1, Ordering::AcqRel) == 1);
+        let (terms, others): (Vec<Task>, Vec<Task>) =
+            self.waiting[maker].iter().copied().partition(|task| matches!(task, Task::Term(..)));
+        for next in others.into_iter().rev().filter(|&next| is_last(next)) {
+            scope.spawn(move |scope| self.start(scope, next));
+        }
+        for next in terms {
+            let Task::Term(step, term) = next else { continue };
+            if let Err(error) = self.add(step, term) {
+                return failed(error);
+            }
+            if is_last(next) {
+                scope.spawn(move |scope| self.start(scope, Task::Step(step)));
             }
         }
     }
@@ -244,14 +266,20 @@ impl<'a, 's> Run<'a, 's> {
             }
             Task::Step(i) => {
                 let results = match &self.program.steps[i] {
-                    Step::Sum(terms) => vec![self.sum(terms)?],
+                    Step::Sum(_) => {
+                        let sum = lock(&self.sums[i]).take();
+                        vec![sum.unwrap_or_else(|| SmallCiphertext::zero_of(&self.keys.ring, self.width))]
+                    }
                     Step::Merge(merge) => self.merge(merge)?,
+                    Step::Fold(fold) => vec![self.fold(fold)?],
                 };
                 for (k, result) in results.into_iter().enumerate() {
                     self.put(self.first[i] + k, Cow::Owned(result));
                 }
                 Ok(Some(self.sources.len() + i))
             }
+            // Terms are added where they are made.
+            Task::Term(..) => Ok(None),
             Task::Output(i) => {
                 let made = match self.program.outputs[i] {
                     None => SmallCiphertext::zero_of(&self.keys.ring, self.width),
@@ -283,20 +311,48 @@ impl<'a, 's> Run<'a, 's> {
         })
     }
 
-    fn sum(&self, terms: &[Shifted]) -> Result<SmallCiphertext, HeError> {
-        let read = |t: &Shifted| Ok((self.take(t.value)?, halvings(t.value), t.shift));
-        let taken: Vec<_> = terms.iter().map(read).collect::<Result<_, HeError>>()?;
-        let terms: Vec<_> = taken.iter().map(|(x, halvings, shift)| (&***x, *halvings, *shift)).collect();
-        let mut sum = SmallCiphertext::unwritten(&self.keys.ring, self.width);
-        Sum::new(&self.keys.ring).write(&terms, &mut sum);
-        Ok(sum)
+    /// Adds a term to a sum.
+    fn add(&self, step: usize, term: Shifted) -> Result<(), HeError> {
+        let made = self.take(term.value)?;
+        let mut sums = Sum::new(&self.keys.ring);
+        let own: Term<'_> = (&made, halvings(term.value), term.shift);
+        let mut sum = lock(&self.sums[step]);
+        match &mut *sum {
+            Some(sum) => sums.add(own, sum),
+            empty => {
+                let first = empty.insert(SmallCiphertext::unwritten(&self.keys.ring, self.width));
+                sums.write(own, first);
+            }
+        }
+        Ok(())
+    }
+
+    /// A value, divided if it is a source that will be doubled.
+    fn halved(&self, value: Value) -> Result<Made<'s>, HeError> {
+        let made = self.take(value)?;
+        if halvings(value) == 0 {
+            return Ok(made);
+        }
+        let mut halved = SmallCiphertext::unwritten(&self.keys.ring, self.width);
+        Sum::new(&self.keys.ring).write((&made, halvings(value), 0), &mut halved);
+        Ok(Arc::new(Cow::Owned(halved)))
+    }
+
+    fn fold(&self, fold: &Fold) -> Result<SmallCiphertext, HeError> {
+        let (kept, moved) = (self.halved(fold.kept)?, self.halved(fold.moved)?);
+        let ring = &self.keys.ring;
+        let switched =
+            Switched { ciphertext: &moved, automorphism: ring.context.perms.get(&merge_element(fold.level)) };
+        let mut made = SmallCiphertext::unwritten(ring, self.width);
+        let terms: [(&SmallCiphertext, _, _); 1] = [(&kept, 1, 0)];
+        let mut results = [(Turned { shift: 0, terms: &terms }, &mut made)];
+        let key = &self.keys.merges[fold.level as usize];
+        Switcher::new(ring, self.width).switch_turned(key, &switched, &mut results);
+        Ok(made)
     }
 
     fn output(&self, output: Shifted) -> Result<SmallCiphertext, HeError> {
-        if halvings(output.value) > 0 {
-            return self.sum(&[output]);
-        }
-        let made = self.take(output.value)?;
+        let made = self.halved(output.value)?;
         if !output.shift.is_multiple_of(2 * DEGREE as u32) {
             return Ok(made.shift(output.shift));
         }
@@ -312,7 +368,7 @@ impl<'a, 's> Run<'a, 's> {
             None if even_halvings == 0 => None,
             None => {
                 let mut halved = SmallCiphertext::unwritten(ring, self.width);
-                Sum::new(ring).write(&[(&even, even_halvings, 0)], &mut halved);
+                Sum::new(ring).write((&even, even_halvings, 0), &mut halved);
                 Some(halved)
             }
             Some((odd, place)) => Some(self.difference(&even, even_halvings, odd, *place)),

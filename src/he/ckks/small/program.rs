@@ -6,7 +6,12 @@
 //! of 2^k, and nothing of what either had at the others. If both operands are shifted by X^a, σ's share only turns by
 //! X^(a·N/2^k): all such merges share one key switch. [`Merge::turns`] lists them; with O = 0 this takes interleaved values apart.
 //!
+//! A [`Fold`] is the last trace of many values at once, which are on their way to one target: σ of the sum of all instead of a sum of
+//! σ of each. What the values need before it, other targets share.
+//!
 //! Doublings are paid in advance: sources enter divided by 2^halvings modulo the ciphertext's modulus, which is exact.
+
+use super::noise::RouteNoise;
 
 /// A polynomial that a step reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -49,6 +54,17 @@ pub struct Merge {
     pub turns: Vec<u32>,
 }
 
+/// kept + σ_level(moved): a trace of the values that both hold, each where σ brings it to the same place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fold {
+    /// k of σ = X → X^(N/2^k + 1).
+    pub level: u32,
+    /// What stays.
+    pub kept: Value,
+    /// What goes through σ.
+    pub moved: Value,
+}
+
 /// A step of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -56,24 +72,39 @@ pub enum Step {
     Sum(Vec<Shifted>),
     /// One key switch.
     Merge(Merge),
+    /// One key switch.
+    Fold(Fold),
 }
+
+/// Adding a shifted polynomial against a key switch: three passes over each limb against twelve transforms, an estimate
+/// (`cargo bench --bench ckks_small -- add_shifted split_128` measures both).
+pub const TERM_COST: f64 = 0.1;
 
 impl Step {
     /// The values that the step reads.
     pub fn operands(&self) -> impl Iterator<Item = Value> + '_ {
-        let (terms, merge): (&[Shifted], _) = match self {
-            Step::Sum(terms) => (terms, None),
-            Step::Merge(merge) => (&[], Some(merge)),
+        let (terms, pair): (&[Shifted], _) = match self {
+            Step::Sum(terms) => (terms, [None, None]),
+            Step::Merge(merge) => (&[], [Some(merge.even), merge.odd.map(|odd| odd.value)]),
+            Step::Fold(fold) => (&[], [Some(fold.kept), Some(fold.moved)]),
         };
-        let pair = merge.into_iter().flat_map(|m| [Some(m.even), m.odd.map(|o| o.value)]);
-        terms.iter().map(|t| t.value).chain(pair.flatten())
+        terms.iter().map(|t| t.value).chain(pair.into_iter().flatten())
     }
 
     /// How many polynomials it makes.
     pub fn results(&self) -> usize {
         match self {
-            Step::Sum(_) => 1,
+            Step::Sum(_) | Step::Fold(_) => 1,
             Step::Merge(merge) => merge.turns.len(),
+        }
+    }
+
+    /// The level of its key switch, if it has one.
+    pub fn level(&self) -> Option<u32> {
+        match self {
+            Step::Sum(_) => None,
+            Step::Merge(merge) => Some(merge.level),
+            Step::Fold(fold) => Some(fold.level),
         }
     }
 }
@@ -88,28 +119,41 @@ pub struct Program {
 }
 
 impl Program {
-    /// Key switches: what the program costs.
+    /// Key switches.
     pub fn switches(&self) -> usize {
-        self.steps.iter().filter(|s| matches!(s, Step::Merge(_))).count()
+        self.steps.iter().filter(|step| step.level().is_some()).count()
     }
 
-    /// Multiplications by monomials and additions of polynomials beside the key switches.
-    pub fn shifts(&self) -> usize {
-        self.steps.iter().map(|s| s.operands().count() + s.results() - 1).sum()
+    /// Terms of sums: shifts and additions beside the key switches.
+    pub fn terms(&self) -> usize {
+        let terms = |step: &Step| if let Step::Sum(terms) = step { terms.len() } else { 0 };
+        self.steps.iter().map(terms).sum()
     }
 
-    /// For each target, the levels that its noise went through (see [`super::noise::route_units`]).
-    pub fn depths(&self) -> Vec<u32> {
-        let mut of = Vec::<u32>::with_capacity(self.steps.len());
-        let depth = |value: Value, of: &[u32]| match value {
-            Value::Source { .. } => 0,
+    /// What the program costs, in key switches.
+    pub fn cost(&self) -> f64 {
+        self.switches() as f64 + TERM_COST * self.terms() as f64
+    }
+
+    /// For each target, what it has of the noise of its sources and of the key switches.
+    pub fn noises(&self) -> Vec<RouteNoise> {
+        let mut of = Vec::<RouteNoise>::with_capacity(self.steps.len());
+        let read = |value: Value, of: &[RouteNoise]| match value {
+            Value::Source { halvings, .. } => RouteNoise::of_source(halvings),
             Value::Step { step, .. } => of[step],
         };
         for step in &self.steps {
-            let below = step.operands().map(|v| depth(v, &of)).max().unwrap_or(0);
-            of.push(below + u32::from(matches!(step, Step::Merge(_))));
+            let noise = match step {
+                Step::Sum(terms) => RouteNoise::sum(terms.iter().map(|term| read(term.value, &of))),
+                Step::Merge(Merge { level, even, odd: None, .. }) => read(*even, &of).traced(*level),
+                Step::Merge(Merge { level, even, odd: Some(odd), .. }) => {
+                    read(*even, &of).merged(read(odd.value, &of), *level)
+                }
+                Step::Fold(fold) => read(fold.kept, &of).folded(read(fold.moved, &of)),
+            };
+            of.push(noise);
         }
-        self.outputs.iter().map(|o| o.map_or(0, |o| depth(o.value, &of))).collect()
+        self.outputs.iter().map(|o| o.map_or(RouteNoise::default(), |o| read(o.value, &of))).collect()
     }
 
     /// The sources that the program reads, sorted.

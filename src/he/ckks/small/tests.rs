@@ -228,14 +228,18 @@ fn a_tree_of_merges_has_the_predicted_noise_at_every_depth() {
         let made = client().keys.execute(&program, &sources[..1 << log]).unwrap();
         assert!(client().small.decrypt(&made[1]).unwrap().iter().all(|&p| p == 0));
         let expected: Vec<i64> = (0..DEGREE).map(|i| x[i % (1 << log)][i >> log << log]).collect();
-        assert_eq!(program.depths(), [log, 0]);
+        let [own, none] = program.noises()[..] else { panic!("two targets") };
+        assert_eq!(
+            (own.values().switches, none.values().switches),
+            ((4f64.powi(log as i32) - 1.0) / 3.0, 0.0)
+        );
         let predicted = noise::route_units(PROFILE, log).hypot(noise::fresh_units());
         assert_noise(&made[0], &expected, predicted);
     }
 }
 
 #[test]
-fn a_route_of_single_values_goes_through_all_levels() {
+fn a_route_of_single_values_has_the_predicted_noise() {
     let (x, y) = (values(40, 1), values(40, 2));
     let wanted = |i: u32| crate::plan::route::Wanted {
         source: (i % 2) as usize,
@@ -252,12 +256,85 @@ fn a_route_of_single_values_goes_through_all_levels() {
         let value = [&x, &y][w.source][w.from as usize];
         expected[w.to as usize] = if w.negate { -value } else { value };
     }
-    let depth = program.depths()[0];
-    assert_eq!(depth, 12);
-    // Switches at the bottom of the tree reach few coefficients: an upper bound here.
-    let predicted = noise::route_units(PROFILE, depth).hypot(noise::fresh_units());
-    let measured = client().small.noise(&made[0], &expected).unwrap();
-    assert!(measured < predicted, "{measured} {predicted}");
+    assert_reached(&program, &made, &[wanted.iter().map(|w| w.to as usize).collect()], &[expected]);
+}
+
+/// Noise at the values of the targets, and elsewhere in them.
+fn assert_reached(program: &Program, made: &[SmallCiphertext], places: &[Vec<usize>], expected: &[Vec<i64>]) {
+    let modulus = client().ring.modulus();
+    let mut squares = [(0.0, 0.0); 2];
+    for ((made, places), expected) in made.iter().zip(places).zip(expected) {
+        let phase = client().small.decrypt(made).unwrap();
+        for (i, (&a, &b)) in phase.iter().zip(expected).enumerate() {
+            let d = i128::from(a) - i128::from(b);
+            let d = (d + i128::from(modulus / 2)).rem_euclid(i128::from(modulus)) - i128::from(modulus / 2);
+            let (sum, count) = &mut squares[usize::from(!places.contains(&i))];
+            *sum += (d as f64).powi(2);
+            *count += 1.0;
+        }
+    }
+    let noises = program.noises();
+    let of = |f: fn(&noise::RouteNoise) -> noise::Variance| {
+        let variance = |noise| noise::variance_units(PROFILE, f(noise), noise::fresh_units());
+        noises.iter().map(variance).fold(0.0, f64::max)
+    };
+    let fresh = noise::fresh_units().powi(2);
+    let predicted = [of(|n| n.values()) + fresh, of(|n| n.elsewhere())];
+    for ((sum, count), predicted) in squares.into_iter().zip(predicted) {
+        assert_predicted((sum / count).sqrt(), predicted.sqrt());
+    }
+}
+
+/// A sixteenth of two sources, in targets of so many neighbours each, which come from all over their source.
+fn neighbours(count: usize) -> Vec<crate::plan::route::Target> {
+    let wanted = |t: usize, i: usize| crate::plan::route::Wanted {
+        source: t % 2,
+        from: (((t * count + i) * 16 + 3 * (t % 2)) % DEGREE) as u32,
+        to: (100 * t + count - i) as u32 % DEGREE as u32,
+        negate: i.is_multiple_of(3),
+    };
+    let target =
+        |t| crate::plan::route::Target { wanted: (0..count).map(|i| wanted(t, i)).collect(), clean: true };
+    (0..256 / count).map(target).collect()
+}
+
+#[test]
+fn sums_of_isolated_values_have_the_predicted_noise() {
+    let full = [values(40, 1), values(40, 2)];
+    // Nothing but noise where no value is taken from.
+    let taken = |x: &Vec<i64>, s: usize| -> Vec<i64> {
+        (0..DEGREE).map(|i| if i % 16 == 3 * s { x[i] } else { 0 }).collect()
+    };
+    let sparse = [taken(&full[0], 0), taken(&full[1], 1)];
+    for (x, is_sparse) in [(full, false), (sparse, true)] {
+        let sources = x.each_ref().map(|x| encrypt(x));
+        let dirty = |s: usize, i: u32| !is_sparse || i as usize % 16 == 3 * s;
+        assert_neighbours(&x, &sources, &dirty);
+    }
+}
+
+fn assert_neighbours(x: &[Vec<i64>; 2], sources: &[SmallCiphertext; 2], dirty: &dyn Fn(usize, u32) -> bool) {
+    for count in [32, 128] {
+        let targets = neighbours(count);
+        let all: Vec<Vec<crate::plan::route::Wanted>> = targets.iter().map(|t| t.wanted.clone()).collect();
+        let expected: Vec<Vec<i64>> = all
+            .iter()
+            .map(|wanted| {
+                let mut expected = vec![0; DEGREE];
+                for w in wanted {
+                    let value = x[w.source][w.from as usize];
+                    expected[w.to as usize] = if w.negate { -value } else { value };
+                }
+                expected
+            })
+            .collect();
+        let places: Vec<Vec<usize>> =
+            all.iter().map(|own| own.iter().map(|w| w.to as usize).collect()).collect();
+        for program in crate::plan::route::apart(DEGREE, &targets, dirty).unwrap() {
+            let made = client().keys.execute(&program, sources).unwrap();
+            assert_reached(&program, &made, &places, &expected);
+        }
+    }
 }
 
 #[test]

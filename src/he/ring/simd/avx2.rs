@@ -6,7 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Dot, GROUP, Modulus, Sum};
+use super::{Dot, GROUP, Modulus, Pair, Sum};
 use crate::he::ring::arith::{mulmod, powmod};
 
 type V = __m256d;
@@ -322,6 +322,19 @@ pub fn sum(a: &Sum, m: Modulus, d0: &mut [u64], d1: &mut [u64], d2: &mut [u64]) 
             if !a.prods.is_empty() {
                 st(&mut d2[i], pr.reduce(s2));
             }
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma")]
+pub fn add_product(x: Pair<'_>, f: &[u64], m: Modulus, o0: &mut [u64], o1: &mut [u64]) {
+    let pr = Prime::new(m);
+    let p = _mm256_set1_epi64x(m.p.cast_signed());
+    for (x, o) in x.into_iter().zip([o0, o1]) {
+        for ((o, x), f) in quads_mut(o).iter_mut().zip(quads(x)).zip(quads(f)) {
+            let mut s = Acc::zero();
+            s.mac(to_float(ld(x)), to_float(ld(f)));
+            st(o, add(pr.reduce(s), ld(o), p));
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Dot, GROUP, Modulus, Sum};
+use super::{Dot, GROUP, Modulus, Pair, Sum};
 
 /// How far ahead packed keys and diagonals are asked for, in bytes: they are read once, from memory.
 const AHEAD: usize = 8192;
@@ -238,6 +238,21 @@ pub fn sum(a: &Sum, m: Modulus, d0: &mut [u64], d1: &mut [u64], d2: &mut [u64]) 
                 st(&mut d2[i], reduce(s2.0, s2.1, p, pinv));
             }
         }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+pub fn add_product(x: Pair<'_>, f: &[u64], m: Modulus, o0: &mut [u64], o1: &mut [u64]) {
+    let (p, pinv) = (splat(m.p), splat(m.pinv));
+    let z = _mm512_setzero_si512();
+    let outputs = groups_mut(o0).iter_mut().zip(groups_mut(o1));
+    for (((o0, o1), f), (x0, x1)) in outputs.zip(groups(f)).zip(groups(x[0]).iter().zip(groups(x[1]))) {
+        let f = ld(f);
+        let (mut s0, mut s1) = ((z, z), (z, z));
+        mac(&mut s0, ld(x0), f);
+        mac(&mut s1, ld(x1), f);
+        st(o0, add(reduce(s0.0, s0.1, p, pinv), ld(o0), p));
+        st(o1, add(reduce(s1.0, s1.1, p, pinv), ld(o1), p));
     }
 }
 

@@ -220,6 +220,16 @@ pub fn sum(a: &Sum, m: Modulus, d0: &mut [u64], d1: &mut [u64], d2: &mut [u64]) 
     kernel!(m.isa, sum(a, m, d0, d1, d2))
 }
 
+/// o0 += x0·f/R and o1 += x1·f/R.
+///
+/// # Panics
+/// Where lengths do not agree.
+pub fn add_product(x: Pair<'_>, f: &[u64], m: Modulus, o0: &mut [u64], o1: &mut [u64]) {
+    let n = f.len();
+    assert!(x.iter().all(|x| x.len() == n) && o0.len() == n && o1.len() == n && n.is_multiple_of(GROUP));
+    kernel!(m.isa, add_product(x, f, m, o0, o1))
+}
+
 /// o = x·c/R.
 ///
 /// # Panics

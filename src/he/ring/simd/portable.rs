@@ -1,6 +1,6 @@
 //! The kernels in plain Rust: products of 128 bits.
 
-use super::{Dot, GROUP, Modulus, Sum};
+use super::{Dot, GROUP, Modulus, Pair, Sum};
 
 const LOW: u64 = (1 << 52) - 1;
 
@@ -122,6 +122,14 @@ pub fn sum(a: &Sum, m: Modulus, d0: &mut [u64], d1: &mut [u64], d2: &mut [u64]) 
         d1[i] = reduce(s1, m);
         if !a.prods.is_empty() {
             d2[i] = reduce(s2, m);
+        }
+    }
+}
+
+pub fn add_product(x: Pair<'_>, f: &[u64], m: Modulus, o0: &mut [u64], o1: &mut [u64]) {
+    for (x, o) in x.into_iter().zip([o0, o1]) {
+        for ((o, &x), &f) in o.iter_mut().zip(x).zip(f) {
+            *o = add(reduce(mul(x, f), m), *o, m.p);
         }
     }
 }

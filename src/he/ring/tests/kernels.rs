@@ -173,6 +173,18 @@ fn check_scalings(p: u64, seed: u64) {
             assert_eq!(in_place, scaled);
         }
     }
+    // In place, of two limbs at once.
+    let (f, before) = (Numbers(seed ^ 1).residues(N, p), Numbers(seed ^ 2).residues(N, p));
+    for isa in all_paths() {
+        let m = Modulus::new(p, isa);
+        let (mut o0, mut o1) = (before.clone(), a.clone());
+        simd::add_product([&a, &f], &f, m, &mut o0, &mut o1);
+        for i in 0..N {
+            let product = |x: u64| expected(&[(x, f[i])], p);
+            assert_eq!(o0[i], (product(a[i]) + before[i]) % p, "{}", isa.name());
+            assert_eq!(o1[i], (product(f[i]) + a[i]) % p, "{}", isa.name());
+        }
+    }
 }
 
 fn check_bconv(p: u64, sources: usize, seed: u64, extreme: bool) {
