@@ -191,6 +191,7 @@ fn what_is_dropped_is_not_read_again() {
     let schedule = step(24, Some(16), 10, 64);
     let ends = last_reads(&schedule);
     let mut dropped: Vec<Source> = Vec::new();
+    let mut changed: Vec<usize> = Vec::new();
     let (mut sites, mut saved): (Vec<usize>, Vec<(usize, usize)>) = (Vec::new(), Vec::new());
     for (stage, ends) in schedule.stages.iter().zip(&ends) {
         let mut read: Vec<Source> = Vec::new();
@@ -208,12 +209,15 @@ fn what_is_dropped_is_not_read_again() {
                 assert!(tables.all(|(site, _)| !sites.contains(&site)));
             }
         }
+        let gradients = ends.masters.iter().flat_map(|&master| &schedule.masters[master].gradient);
+        read.extend(gradients.map(|(source, _)| *source));
+        changed.extend(&ends.masters);
         assert!(read.iter().all(|source| !dropped.contains(source)));
         dropped.extend(&ends.sources);
         sites.extend(&ends.sites);
         saved.extend(&ends.saved);
     }
-    let gradients = schedule.masters.iter().flat_map(|master| &master.gradient);
-    assert!(gradients.map(|(source, _)| source).all(|source| !dropped.contains(source)));
+    changed.sort_unstable();
+    assert_eq!(changed, (0..schedule.masters.len()).collect::<Vec<_>>(), "each once");
     assert!(!dropped.is_empty() && !sites.is_empty() && !saved.is_empty());
 }
