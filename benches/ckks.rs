@@ -9,6 +9,7 @@ use hesn::he::ckks::{
     fit::{self, TrigPolynomial},
     params::{self, RING_PROFILES},
 };
+use rayon::prelude::*;
 use std::sync::OnceLock;
 
 fn main() {
@@ -77,6 +78,22 @@ fn a_relu_63(bencher: Bencher, threads: usize) {
 #[divan::bench(args = THREADS, sample_count = 5, sample_size = 1)]
 fn a_relu_63_low_half(bencher: Bencher, threads: usize) {
     functions(bencher, threads, 63, &[relu(63)], Half::Low);
+}
+
+/// As many bootstraps at the same time as there are threads.
+#[divan::bench(args = THREADS, sample_count = 5, sample_size = 1)]
+fn a_relu_63_at_once(bencher: Bencher, threads: usize) {
+    let Bench { bootstrapper, input, all } = bench_of(63);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let (relu, count) = (relu(63), pool.current_num_threads());
+    let one = |_| {
+        let powers = bootstrapper.open(input, 63, Half::Both)?;
+        let slots = bootstrapper.polynomial(&powers, &relu, Role::Output)?;
+        bootstrapper.close(&[vec![(&slots, all)]])
+    };
+    bencher.counter(ItemsCount::new(count * all.degree())).bench(|| {
+        pool.install(|| (0..count).into_par_iter().with_max_len(1).map(one).collect::<Result<Vec<_>, _>>())
+    });
 }
 
 #[divan::bench(args = THREADS, sample_count = 5, sample_size = 1)]

@@ -58,6 +58,37 @@ fn weights_do_not_replace_their_program() {
     assert_eq!(ended.status, Some(1));
     assert!(ended.stderr.contains("this is the program itself"), "{}", ended.stderr);
     assert_eq!(place.hesn(&["check", "p.hes"]).succeeds(), "p.hes: no errors\n");
+    let ended = place.hesn(&["run", "p.hes", "--engine", "clear", "--out", "./d.csv"]);
+    assert!(
+        ended.status == Some(1) && ended.stderr.contains("this is data of the program"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(fs::read_to_string(place.path("d.csv")).unwrap(), numbers());
+}
+
+#[test]
+fn weights_are_those_of_one_training() {
+    let place = Workplace::with_program("fn f(x: [2]) -> [2] { tanh(x) }\neval f(x: uniform(-1, 1))\n");
+    let ended = place.hesn(&["run", "p.hes", "--engine", "clear", "--out", "w.json"]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""));
+    assert!(ended.stderr.contains("E0617") && ended.stderr.contains("trains nothing"), "{}", ended.stderr);
+    let train = PROGRAM.lines().skip_while(|line| !line.starts_with("train")).collect::<Vec<_>>().join("\n");
+    let place = Workplace::with_program(format!("{PROGRAM}{train}\n"));
+    let ended = place.hesn(&["run", "p.hes", "--engine", "clear", "--out", "w.json"]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(1), ""));
+    assert!(ended.stderr.contains("E0617") && ended.stderr.contains("2 trainings"), "{}", ended.stderr);
+}
+
+#[test]
+fn of_steps_and_epochs_the_first_ends_a_run() {
+    let place = Workplace::with_program(PROGRAM);
+    for (steps, epochs, taken) in [("7", "3", 3), ("2", "3", 2)] {
+        let args = ["run", "p.hes", "--engine", "clear", "--json", "--steps", steps, "--epochs", epochs];
+        let out = place.hesn(&args).succeeds();
+        let done: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+        assert_eq!(done["steps"], taken, "{done}");
+    }
 }
 
 #[test]
@@ -207,6 +238,8 @@ fn what_is_too_large_for_memory_is_refused_before_it_runs() {
         "{}",
         ended.stderr
     );
+    // No smaller program would do.
+    assert!(ended.stderr.contains("the keys of `tfhe` alone take"), "{}", ended.stderr);
     let huge = PROGRAM.replace("dense(1)", "dense(90000) |> relu |> dense(90000) |> relu |> dense(1)");
     let place = Workplace::with_program(huge.replace("std::{dense,", "std::{dense, relu,"));
     let ended = place.hesn(&["run", "p.hes"]);
@@ -328,6 +361,8 @@ fn a_plan_gives_scripts_everything_before_anything_runs() {
         "products_per_step",
         "step_seconds",
         "memory_bytes",
+        "data_memory_bytes",
+        "batches",
         "key_bytes",
         "ciphertext_bytes_per_sample",
         "lut_input_error",
@@ -384,12 +419,18 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 fn ctrl_c_stops_a_run_with_status_130() {
     let place = Workplace::with_program(PROGRAM);
     let mut child = place
-        .command(&["run", "p.hes", "--engine", "clear", "--epochs", "100000000", "--out", "w.json"])
+        .command(&["run", "p.hes", "--engine", "clear", "--epochs", "100000000", "--out", "w.json", "--json"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut errors = BufReader::new(child.stderr.take().unwrap());
+    let mut results = child.stdout.take().unwrap();
+    // A pipe that nobody empties would stop the run.
+    let out = std::thread::spawn(move || {
+        let mut text = String::new();
+        results.read_to_string(&mut text).map(|_| text).unwrap()
+    });
     let mut line = String::new();
     while !line.contains("1/100000000") {
         line.clear();
@@ -401,6 +442,9 @@ fn ctrl_c_stops_a_run_with_status_130() {
     errors.read_to_string(&mut rest).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(rest.lines().last().unwrap().starts_with("interrupted after"), "{rest}");
+    assert!(rest.contains("Ctrl-C again stops at once"), "{rest}");
+    let last: Value = serde_json::from_str(out.join().unwrap().lines().last().unwrap()).unwrap();
+    assert!(last["event"] == "interrupted" && last["steps"].as_u64() >= Some(1), "{last}");
     let file: Value = serde_json::from_str(&fs::read_to_string(place.path("w.json")).unwrap()).unwrap();
     assert!(file["steps"].as_u64().unwrap() >= 1, "the weights of the last whole step are kept");
 }

@@ -101,3 +101,18 @@ fn public_matrices_keep_their_fractions() {
     let body = format!("relu(relu(x |> dense(4)) @ {matrix}) |> dense(1)");
     follows_the_clear_engine(&body, "sgd: rate 1/4", &LIMITS[..1]);
 }
+
+#[test]
+fn public_factors_are_multiplied_forwards_and_backwards() {
+    for factors in ["[1, 0.5, -2, 1]", "[0.7, 1.3, -0.9, 0.45]"] {
+        let body = format!("relu(x |> dense(4)) * {factors} |> dense(1)");
+        follows_the_clear_engine(&body, "sgd: rate 1/4", &LIMITS[..1]);
+    }
+}
+
+#[test]
+fn a_mean_over_three_values_stands_beside_its_values() {
+    let body =
+        "let h = x |> dense(6) |> relu\n    concat([mean(reshape(h, [2, 3]), axis: 1), h]) |> dense(1)";
+    follows_the_clear_engine(body, "sgd: rate 1/4", &LIMITS[..1]);
+}

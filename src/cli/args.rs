@@ -62,7 +62,7 @@ pub struct RunArgs {
     /// Train the clear engine beside it, on the client, and show both accuracies
     #[arg(long)]
     pub compare: bool,
-    /// Take N steps, whatever the program's epochs
+    /// Take N steps, whatever the program's epochs; with `--epochs`, whichever ends first
     #[arg(long, value_name = "N")]
     pub steps: Option<NonZeroUsize>,
     /// Train for N epochs instead of what the program says
@@ -82,7 +82,7 @@ pub struct RunArgs {
     /// Write the weights and the scaling of the data to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Print one JSON object per step and epoch, and one at the end
+    /// Print one JSON object per step and epoch, and one at the end (`done`, or `interrupted`)
     #[arg(long)]
     pub json: bool,
 }

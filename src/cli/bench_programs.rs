@@ -136,10 +136,18 @@ fn measure(file: &Path, args: &BenchArgs, shell: &Shell) -> Result<Measured, Str
         predicted_step_seconds: number(plan, "step_seconds"),
         stage_seconds: stages.scaled(1.0 / taken as f64),
         peak_memory_bytes: count(done, "peak_memory_bytes"),
-        predicted_memory_bytes: count(plan, "memory_bytes"),
+        predicted_memory_bytes: predicted_memory(plan, taken),
         ciphertext_bytes_per_sample: number(done, "ciphertext_bytes_per_sample"),
         weight_bytes: count(done, "weight_bytes"),
     })
+}
+
+/// The plan's memory for a run of so many steps, which encrypts no more batches.
+fn predicted_memory(plan: &Value, steps: u64) -> u64 {
+    let count = |name: &str| plan[name].as_u64().unwrap_or(0);
+    let [all, data, batches] = ["memory_bytes", "data_memory_bytes", "batches"].map(count);
+    let kept = data / batches.max(1) * steps.min(batches);
+    all.saturating_sub(data) + kept
 }
 
 /// The JSON lines of this program, run with these arguments. What it says on standard error passes through.

@@ -11,6 +11,7 @@ use super::tasks::{self, Compiled};
 use crate::diagnostics::{Severity, Sources};
 use crate::graph::{NodeId, Op, show_shape};
 use crate::plan::compile::Settings;
+use crate::run::train::shown_range;
 
 /// Characters of a source line that `--types` shows.
 const SNIPPET: usize = 40;
@@ -72,6 +73,7 @@ fn types(compiled: &Compiled<'_>, sources: &Sources) -> String {
     let (Some((graph, typing)), Some(ranges)) = (compiled.graph(), compiled.ranges()) else {
         return String::new();
     };
+    let schedule = compiled.schedule().and_then(|schedule| schedule.as_ref().ok());
     let mut out = format!("{}\n", compiled.name());
     for id in graph.ids() {
         let node = graph.node(id);
@@ -88,7 +90,12 @@ fn types(compiled: &Compiled<'_>, sources: &Sources) -> String {
         });
         let is_table = |user: &NodeId| matches!(graph.node(*user).op, Op::Lut(_) | Op::Refresh);
         let range = match (&node.op, ranges.nodes.get(id.index()).copied().flatten()) {
-            (Op::Param(param), _) => format!("±{} (weights)", ranges.param(*param)),
+            (Op::Param(param), _) => {
+                // The schedule's is what holds: at least the rule's, and whole multiples of a step fit it.
+                let master = schedule.and_then(|own| own.masters.iter().find(|own| own.param == *param));
+                let range = master.map_or(ranges.param(*param), |master| master.range);
+                format!("±{} (weights)", shown_range(range))
+            }
             (_, Some(range)) if graph.users(id).iter().any(is_table) => {
                 format!("±{} ({})", range.range, range.why)
             }

@@ -1,7 +1,7 @@
 //! `--out`: the trained weights, and what new samples need before the model can be asked about them.
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -34,12 +34,17 @@ struct Parameter<'a> {
 /// Whether a file can be written there: asked before hours of training, not after.
 ///
 /// # Errors
-/// What the operating system says against it; or it is the program itself.
-pub fn check(path: &Path, program: &Path) -> io::Result<()> {
-    if let (Ok(own), Ok(program)) = (path.canonicalize(), program.canonicalize())
-        && own == program
-    {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is the program itself"));
+/// What the operating system says against it; or it is the program itself, or one of the files or folders of its `data`.
+pub fn check(path: &Path, program: &Path, data: &[PathBuf]) -> io::Result<()> {
+    let refused = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    if let Ok(own) = path.canonicalize() {
+        if program.canonicalize().is_ok_and(|program| own == program) {
+            return refused("this is the program itself");
+        }
+        // What is there already; a new file beside the data is nobody's loss.
+        if data.iter().filter_map(|data| data.canonicalize().ok()).any(|data| own.starts_with(data)) {
+            return refused("this is data of the program");
+        }
     }
     match std::fs::metadata(path) {
         Ok(own) if own.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
@@ -29,6 +29,10 @@ struct Shown {
     phase: Option<Phase>,
     /// Whether the running bar counts.
     counting: bool,
+    /// When the phase began.
+    began: Instant,
+    /// When a line last said how far it is.
+    noted: Instant,
     /// Engine whose table has a head.
     headed: Option<String>,
     warnings: Vec<Diagnostic>,
@@ -40,6 +44,8 @@ impl<'a> Observation<'a> {
             bar: ProgressBar::hidden(),
             phase: None,
             counting: false,
+            began: Instant::now(),
+            noted: Instant::now(),
             headed: None,
             warnings: Vec::new(),
         };
@@ -100,6 +106,21 @@ impl<'a> Observation<'a> {
     }
 }
 
+/// Where no bar moves, a line says how far a phase is, so often.
+const NOTED: Duration = Duration::from_secs(15);
+
+/// How far a phase is after so many seconds, and how many it will still take at this pace.
+fn so_far(phase: Option<Phase>, progress: Progress, seconds: f64) -> String {
+    let done = match phase {
+        Some(Phase::Train) => {
+            format!("{} of {} look-ups", format::count(progress.done), format::count(progress.total))
+        }
+        _ => format::percent(progress.done as f64 / progress.total.max(1) as f64),
+    };
+    let left = seconds * progress.total.saturating_sub(progress.done) as f64 / progress.done.max(1) as f64;
+    format!("  {done} after {}, about {} left", format::seconds(seconds), format::seconds(left))
+}
+
 /// Look-ups per second.
 fn rate(state: &ProgressState, out: &mut dyn fmt::Write) {
     let _ = write!(out, "{:.0}/s", state.per_sec());
@@ -111,8 +132,12 @@ impl Observer for Observation<'_> {
         shown.bar.finish_and_clear();
         shown.phase = Some(phase);
         shown.counting = false;
+        (shown.began, shown.noted) = (Instant::now(), Instant::now());
         if self.terminal {
-            let bar = ProgressBar::new_spinner().with_message(phase.describe());
+            let mut bar = ProgressBar::new_spinner().with_message(phase.describe());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}  {elapsed}") {
+                bar = bar.with_style(style);
+            }
             bar.set_draw_target(ProgressDrawTarget::stderr());
             bar.enable_steady_tick(Duration::from_millis(120));
             shown.bar = bar;
@@ -122,10 +147,14 @@ impl Observer for Observation<'_> {
     }
 
     fn progress(&self, progress: Progress) {
+        let mut shown = self.shown();
         if !self.terminal {
+            if (1..progress.total).contains(&progress.done) && shown.noted.elapsed() >= NOTED {
+                shown.noted = Instant::now();
+                self.shell.note(&so_far(shown.phase, progress, shown.began.elapsed().as_secs_f64()));
+            }
             return;
         }
-        let mut shown = self.shown();
         if !shown.counting && progress.total > 0 {
             shown.counting = true;
             let template = match shown.phase {
@@ -158,5 +187,19 @@ impl Observer for Observation<'_> {
 
     fn cancelled(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_how_far_a_phase_is() {
+        let progress = Progress { done: 100, total: 400 };
+        let text = so_far(Some(Phase::Train), progress, 20.0);
+        assert_eq!(text, "  100 of 400 look-ups after 20.0 s, about 60.0 s left");
+        let text = so_far(Some(Phase::Encrypt), progress, 1.0);
+        assert_eq!(text, "  25.0 % after 1.0 s, about 3.0 s left");
     }
 }

@@ -126,7 +126,13 @@ fn show(report: &Report, costs: &Costs) -> String {
     row("time per step", format::seconds(report.step_seconds), &format!("{} cores, {measured}", costs.cores));
     row("  of which", summary::stages(&report.stage_seconds), "");
     row("time in all", format::seconds(report.train_seconds), "keys and encryption not included");
-    row("memory", format::bytes(report.memory_bytes as f64), "");
+    let data = format::bytes(report.data_memory_bytes as f64);
+    let waits = if report.bootstraps.is_empty() { "" } else { ", which waits in a file beyond `--memory`" };
+    row(
+        "memory",
+        format::bytes(report.memory_bytes as f64),
+        &format!("of it {data} of encrypted data{waits}"),
+    );
     let sent = format!("{} when sent", format::bytes(report.key_wire_bytes as f64));
     row("keys", format::bytes(report.key_bytes as f64), &sent);
     row("ciphertext per sample", format::bytes(report.ciphertext_bytes_per_sample), "when sent");

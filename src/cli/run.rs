@@ -1,5 +1,6 @@
 //! `hesn run`: every `train` of a program, from data to scores, and every `eval`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,10 +20,11 @@ use crate::plan::schedule::Schedule;
 
 use crate::run::available_memory_bytes;
 use crate::run::evaluate::evaluate;
+use crate::run::events::Event;
 use crate::run::options::{EngineKind, RunError, RunOptions};
 use crate::run::prefix;
 use crate::run::train::{Length, train};
-use crate::typeck::{EvalTask, TrainTask};
+use crate::typeck::{EvalTask, Task, TrainTask};
 
 /// Threads beyond which a machine only stalls.
 const MAX_THREADS: usize = 512;
@@ -56,6 +58,10 @@ pub fn run(args: &RunArgs, shell: &Shell) -> ExitCode {
     let checked = source::check(&args.file, settings);
     shell.diagnostics(&checked.diagnostics, &checked.sources);
     let Some(program) = &checked.program else { return ExitCode::FAILURE };
+    let trained = program.tasks.iter().filter(|task| matches!(task, Task::Train(_))).count();
+    if let Some(path) = args.out.as_ref().filter(|_| trained != 1) {
+        return fail(shell, &[one_training(path, trained)], &checked.sources);
+    }
     let job = Job { args, shell, checked: &checked, interrupted };
     let mut ran = 0;
     for task in &program.tasks {
@@ -76,6 +82,18 @@ pub fn run(args: &RunArgs, shell: &Shell) -> ExitCode {
         return fail(shell, &[source::nothing_to_run(&args.file)], &checked.sources);
     }
     ExitCode::SUCCESS
+}
+
+/// `--out` holds the weights of one training.
+fn one_training(path: &Path, trained: usize) -> Diagnostic {
+    let file = path.display();
+    if trained == 0 {
+        let message = format!("there are no weights to write to {file}: this program trains nothing");
+        return Diagnostic::error("E0617", message)
+            .help("leave out `--out`; `--json` prints the values of an `eval`");
+    }
+    let message = format!("{trained} trainings would write their weights to {file}, one over the other");
+    Diagnostic::error("E0617", message).help("keep one `train` in a program that is run with `--out`")
 }
 
 fn fail(shell: &Shell, diagnostics: &[Diagnostic], sources: &Sources) -> ExitCode {
@@ -126,6 +144,9 @@ impl Job<'_> {
         match result {
             Ok(done) => Ok(done),
             Err(RunError::Engine(EngineError::Cancelled)) => {
+                if self.args.json {
+                    self.shell.json(&Event::Interrupted { steps: 0 });
+                }
                 self.shell.note("interrupted");
                 Err(Stop::Interrupted)
             }
@@ -139,7 +160,7 @@ impl Job<'_> {
     }
 
     /// What is wrong with `--out`.
-    fn unwritable(&self, path: &std::path::Path, error: &std::io::Error) -> Stop {
+    fn unwritable(&self, path: &Path, error: &std::io::Error) -> Stop {
         let message = format!("the weights cannot be written to {}: {error}", path.display());
         let help = "give `--out` a path in a folder that exists and that you may write to";
         self.report(&[Diagnostic::error("E0617", message).help(help)])
@@ -148,7 +169,8 @@ impl Job<'_> {
     fn train(&self, task: &TrainTask, training: &Training, data: &Dataset) -> Result<(), Stop> {
         let mut options = self.options();
         if let Some(path) = &self.args.out {
-            model_file::check(path, &self.args.file).map_err(|error| self.unwritable(path, &error))?;
+            let data = self.checked.data_paths();
+            model_file::check(path, &self.args.file, &data).map_err(|error| self.unwritable(path, &error))?;
         }
         if options.engine != EngineKind::Clear {
             let schedule = self.schedule(&training.schedule)?;
@@ -242,7 +264,23 @@ impl Job<'_> {
             format::bytes(needed as f64),
             format::bytes(limit as f64)
         );
-        let help = "take a smaller batch, fewer samples (`train: N` in the data) or a smaller model";
+        // What no smaller batch or model can save: the keys.
+        let keys = schedule.parameters.key_bytes() as u64;
+        let scheme = schedule.parameters.scheme();
+        let other = if scheme == "ckks" { ", or try `--scheme tfhe`, whose keys are smaller" } else { "" };
+        let help = if limit <= keys {
+            format!(
+                "the keys of `{scheme}` alone take {}, whatever the program: allow this one {}{other}",
+                format::bytes(keys as f64),
+                format::bytes(needed as f64)
+            )
+        } else {
+            format!(
+                "the keys are {} of it, and stay; for the rest take a smaller batch, fewer samples (`train: N` in the \
+                 data) or a smaller model",
+                format::bytes(keys as f64)
+            )
+        };
         Err(self.report(&[Diagnostic::error("E0616", message).label(span, "too large").help(help)]))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{SchemeArgs, SchemeName};
 use crate::data::{Loader, nearest_file};
@@ -26,6 +26,12 @@ pub struct Checked {
 }
 
 impl Checked {
+    /// Where the files and folders of the program's data lie.
+    pub fn data_paths(&self) -> Vec<PathBuf> {
+        let data = self.program.iter().flat_map(|program| &program.data);
+        data.map(|spec| self.loader.path(&spec.path.value)).collect()
+    }
+
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(|d| d.severity == Severity::Error)
     }

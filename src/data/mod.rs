@@ -184,6 +184,11 @@ impl Loader {
         Self::new(path.parent().unwrap_or(Path::new("")))
     }
 
+    /// Where a path of the program leads.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
     pub fn dataset(&self, spec: &DataSpec) -> Result<Arc<Dataset>, Diagnostic> {
         let known =
             self.loaded.borrow().iter().find(|(own, _)| own == spec).map(|(_, result)| result.clone());
@@ -211,6 +216,6 @@ impl DataCatalog for Loader {
     }
 
     fn weights(&self, path: &Spanned<String>) -> Option<Result<Weights, Vec<Diagnostic>>> {
-        Some(weights::read(&self.folder.join(&path.value), path).map_err(|diagnostic| vec![diagnostic]))
+        Some(weights::read(&self.path(&path.value), path).map_err(|diagnostic| vec![diagnostic]))
     }
 }

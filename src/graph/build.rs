@@ -190,7 +190,12 @@ impl Graph {
         let fits = padded(h, pad[0], pad[1]).is_some_and(|height| height >= kh && height <= MAX_ELEMENTS)
             && padded(w, pad[2], pad[3]).is_some_and(|width| width >= kw && width <= MAX_ELEMENTS);
         if !fits {
-            return Err(mismatch("conv", &image, &kernel, "the kernel does not fit into the padded image"));
+            let along = |size: usize, k: usize| size.saturating_add(pad[k]).saturating_add(pad[k + 1]);
+            let (height, width) = (along(h, 0), along(w, 2));
+            let why = format!(
+                "the padded image has {height}x{width} pixels, so a kernel has {height}x{width} at most"
+            );
+            return Err(mismatch("conv", &image, &kernel, why));
         }
         let geometry = ConvGeometry { image: [c, h, w], kernel: [o, ci, kh, kw], stride, pad };
         let [oh, ow] = geometry.output();
@@ -448,12 +453,12 @@ impl Graph {
         let &[c, h, w] = own.as_slice() else {
             return Err(invalid("window", &own, "it takes an image [channels, height, width]"));
         };
-        if stride == 0 || kh == 0 || kw == 0 || kh > h || kw > w {
-            return Err(invalid(
-                "window",
-                &own,
-                format!("windows of {kh}x{kw} with stride {stride} do not fit"),
-            ));
+        if stride == 0 || kh == 0 || kw == 0 {
+            return Err(invalid("window", &own, "stride and window must be at least 1"));
+        }
+        if kh > h || kw > w {
+            let why = format!("a window of {kh}x{kw} does not fit, the largest is {h}x{w}");
+            return Err(invalid("window", &own, why));
         }
         let shape = vec![c, (h - kh) / stride + 1, (w - kw) / stride + 1, kh, kw];
         check_size(&shape)?;

@@ -1,13 +1,14 @@
 //! The schedule: every operand with its layout, amplitude and level, every product, every batch of look-ups, in order.
 //! All that an engine has to know; nothing about the language.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::graph::{Constant, NodeId, ParamId, ScalarExpr};
 
 use super::form::Form;
 use super::functions::RingFunction;
-use super::gather::GatherPlan;
+use super::gather::{GatherPlan, Image, MergedMaster};
 use super::layout::Layout;
 use super::lower::{Atom, ProductKind};
 use super::parameters::Parameters;
@@ -91,6 +92,23 @@ pub struct Pair {
     pub left: usize,
     pub right: usize,
     pub shift: u32,
+}
+
+/// Which side of a product is shifted, the one of which fewer shifted polynomials are needed; these, and by how much.
+pub fn shifted(sums: &[Vec<Pair>]) -> (usize, HashSet<(usize, u32)>) {
+    let of = |side: usize| -> HashSet<(usize, u32)> {
+        let pairs = sums.iter().flatten().filter(|pair| pair.shift != 0);
+        pairs.map(|pair| (pair.side(side), pair.shift)).collect()
+    };
+    let [left, right] = [of(0), of(1)];
+    if left.len() < right.len() { (0, left) } else { (1, right) }
+}
+
+impl Pair {
+    /// The polynomial of a side.
+    pub fn side(&self, side: usize) -> usize {
+        [self.left, self.right][side]
+    }
 }
 
 impl ProductStep {
@@ -206,6 +224,7 @@ pub struct Master {
     pub name: String,
     pub elements: usize,
     pub shape: Vec<usize>,
+    /// That of its gradient; see [`Schedule::layout`].
     pub layout: Layout,
     /// Units of t per unit of weight.
     pub amplitude: f64,
@@ -213,6 +232,8 @@ pub struct Master {
     pub range: f64,
     /// Subtracted after each step, times these factors; all in the master's layout.
     pub gradient: Vec<(Source, i64)>,
+    /// Standard deviation of what the ways of its gradient add to it in one step at the least rate, in units.
+    pub route_noise: f64,
     /// Standard deviation of one step's error of a weight, in units of weight.
     pub step_noise: f64,
 }
@@ -277,12 +298,23 @@ impl Schedule {
         layout.polynomials(if per_sample { self.batch } else { 1 })
     }
 
+    /// Where the values of a source stand.
     pub fn layout(&self, source: Source) -> &Layout {
         match source {
             Source::Operand(i) => &self.operands[i].layout,
             Source::Product(i) => &self.products[i].layout,
-            Source::Master(i) => &self.masters[i].layout,
+            Source::Master(i) => self.merged_master(i).map_or(&self.masters[i].layout, |own| &own.layout),
         }
+    }
+
+    /// What an operand is turned from, if it is made so.
+    pub fn image(&self, operand: usize) -> Option<&Image> {
+        self.ring.as_ref()?.gather.operands.get(operand)?.image.as_ref()
+    }
+
+    /// How a master stands in the lanes of its look-up, if it does.
+    pub fn merged_master(&self, master: usize) -> Option<&MergedMaster> {
+        self.ring.as_ref()?.gather.masters.get(master)?.as_ref()
     }
 
     /// Look-ups of one step.

@@ -164,6 +164,11 @@ pub enum Event {
     Epoch(EpochRecord),
     Done(DoneRecord),
     Result(ResultRecord),
+    /// The user stopped the run.
+    Interrupted {
+        /// Whole steps that were taken.
+        steps: usize,
+    },
 }
 
 /// Watches a run. Its methods may be called from several threads, and are called often: they must be quick.

@@ -12,7 +12,7 @@ use crate::interp::ring::{RingBatch, RingServer};
 use crate::interp::{Batch, EngineError, Watch, encode};
 use crate::plan::estimate::StageSeconds;
 use crate::plan::layout::Layout;
-use crate::plan::schedule::{Operand, RingPlan, Schedule};
+use crate::plan::schedule::{Operand, RingPlan, Schedule, Source};
 
 use super::events::{Observer, Phase, Progress};
 use super::roles::Roles;
@@ -137,10 +137,12 @@ impl Roles for RingClient {
         schedule
             .masters
             .iter()
+            .enumerate()
             .zip(server.masters())
             .zip(server.initial())
-            .map(|((plan, master), initial)| {
-                let learned = self.integers(schedule, &plan.layout, master, 1)?;
+            .map(|(((index, plan), master), initial)| {
+                let layout = schedule.layout(Source::Master(index));
+                let learned = self.integers(schedule, layout, master, 1)?;
                 Ok(encode::weights(plan, &learned, initial))
             })
             .collect()

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::data::batches::Batches;
 use crate::data::{Dataset, Labels, Samples};
 use crate::diagnostics::Diagnostic;
-use crate::graph::Op;
+use crate::graph::{Graph, NodeId, Op};
 use crate::interp::clear::{self, ClearEngine};
 use crate::interp::simulate::SimulateEngine;
 use crate::interp::{Batch, Engine, EngineError, Excess};
@@ -203,14 +203,17 @@ pub fn train(
         peak_memory_bytes: super::peak_memory_bytes(),
         parameters: parameters.map(|s| ParametersReport::of(s.parameters)),
     };
-    if !interrupted {
-        observer.event(Event::Done(done.clone()));
-    }
+    observer.event(if interrupted { Event::Interrupted { steps } } else { Event::Done(done.clone()) });
     Ok(Outcome { params, done, interrupted })
 }
 
 /// Fraction of the look-ups of a site beyond its range from which a user is told.
 const NOTABLE_EXCESS: f64 = 1e-3;
+
+/// Half of a range, to three decimals.
+pub fn shown_range(range: f64) -> f64 {
+    (range * 1000.0).round() / 1000.0
+}
 
 /// Where simulated values left the range of their table.
 fn excess_warnings(training: &Training, schedule: &Schedule, excesses: &[Excess]) -> Vec<Diagnostic> {
@@ -230,13 +233,19 @@ fn excess_warnings(training: &Training, schedule: &Schedule, excesses: &[Excess]
                         "lower the rate, or start them nearer to where they end",
                     )
                 }
+                // Nobody writes the type of a gradient.
+                op if reads_gradient(&training.step, site.node) => (
+                    format!("the gradient that `{}` reads", op.name()),
+                    "add `clip: 1` to the options of `train`, which holds gradients at that bound (the range follows a \
+                     larger one), or lower the rate",
+                ),
                 op => {
                     (format!("the input of `{}`", op.name()), "widen it: write `in -32..32` after its type")
                 }
             };
             let message = format!(
                 "{what} left the range ±{} in {} of {} simulated look-ups",
-                (site.range * 1000.0).round() / 1000.0,
+                shown_range(site.range),
                 excess.beyond,
                 excess.lookups
             );
@@ -244,6 +253,11 @@ fn excess_warnings(training: &Training, schedule: &Schedule, excesses: &[Excess]
                 .help(help)
         })
         .collect()
+}
+
+/// Whether a table reads what only the derivative has.
+fn reads_gradient(graph: &Graph, table: NodeId) -> bool {
+    graph.operands(table).iter().any(|operand| graph.node(*operand).origin.derivative)
 }
 
 fn clear_engine(training: &Training, params: Vec<Vec<f32>>) -> ClearEngine {

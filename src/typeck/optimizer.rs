@@ -9,13 +9,17 @@ use crate::parser::ast::*;
 /// The largest ratio of two rates of a training: the product of a gradient's integers and this must not overflow.
 const MAX_RATIO: f64 = 4096.0;
 
+/// Rates and bounds of gradients stay below: values of programs are far smaller.
+const LARGEST: f64 = 1e6;
+
 /// The least learning rate, and the rest of the options about the descent. Errors go to the options' list.
 pub fn optimizer(options: &mut Options<'_, '_>, epochs: usize) -> Option<(Spanned<f64>, Optimizer)> {
     let rate = rates(options, epochs);
     let below_one = |x: f64| (0.0..1.0).contains(&x);
     let momentum = options.number("momentum", "a number from 0 on and below 1, such as 0.9", below_one);
     let decay = options.number("weight_decay", "a number from 0 on and below 1, such as 1/1024", below_one);
-    let clip = options.number("clip", "a bound above 0, such as 1/4", |x| x > 0.0 && x < 1e6);
+    let bounded = |x: f64| x > 0.0 && x < LARGEST;
+    let clip = options.number("clip", "a bound above 0 and below 1,000,000, such as 1/4", bounded);
     let (rate, multiples) = rate?;
     let optimizer = Optimizer {
         multiples,
@@ -30,14 +34,14 @@ pub fn optimizer(options: &mut Options<'_, '_>, epochs: usize) -> Option<(Spanne
 fn rates(options: &mut Options<'_, '_>, epochs: usize) -> Option<(Spanned<f64>, Vec<u32>)> {
     let setting = options.take("sgd")?;
     let span = setting.value.span;
-    let fits = |rate: &f64| *rate > 0.0 && *rate < 1e6;
+    let fits = |rate: &f64| *rate > 0.0 && *rate < LARGEST;
     let rate = |e: &Expr| literal(e).filter(fits);
     let list: Option<Vec<f64>> = match setting.value.kind.as_ref() {
         ExprKind::List(items) if !items.is_empty() => items.iter().map(rate).collect(),
         _ => rate(&setting.value).map(|rate| vec![rate]),
     };
     let Some(list) = list else {
-        options.invalid(setting, "a learning rate above 0, as in `sgd: rate 0.5`");
+        options.invalid(setting, "a learning rate above 0 and below 1,000,000, as in `sgd: rate 0.5`");
         return None;
     };
     let rates = match &setting.course {

@@ -18,6 +18,12 @@ impl<'a> Elaborator<'a, '_> {
             for (index, statement) in block.statements.iter().enumerate() {
                 result = this.statement(statement, index == last, frame);
                 failed |= result.is_err();
+                // What follows a `require` relies on it.
+                let required = matches!(statement, Statement::Expr(_))
+                    && this.diagnostics.last().is_some_and(|last| last.code == "E0221");
+                if result.is_err() && required {
+                    break;
+                }
             }
             frame.variables.truncate(outer);
             if failed { Err(Reported) } else { result }

@@ -16,7 +16,7 @@ use super::scope::{Definition, Scope};
 use super::task_graphs::{as_node, eval_graph, mentions_unknown, model_shapes, train_graph};
 use super::value::Value;
 use crate::diagnostics::{Diagnostic, Span, suggest};
-use crate::graph::{ShapeError, elements, show_shape};
+use crate::graph::{Graph, NodeId, Op, ShapeError, elements, show_shape};
 use crate::parser::ast::*;
 
 /// Elaborates everything that the program does. Errors go to `errors`; what has none is in the program.
@@ -259,6 +259,7 @@ impl<'a, 's> Tasks<'a, 's> {
         let (graph, frozen) = (elaborator.graph, elaborator.frozen_weights);
         let found = (elaborator.diagnostics, elaborator.applied);
         let nodes = self.finish(nodes, found)?;
+        self.check_labels(&graph, nodes.label, label_kind, loss, data)?;
         let spec = &self.program.data[data];
         let input_range = match &schemas[data] {
             Known::Schema(schema) => schema.range.or(spec.scale.value.range()),
@@ -288,6 +289,39 @@ impl<'a, 's> Tasks<'a, 's> {
             self.freeze(&mut task, prefix.is_none_or(|prefix| prefix.value), train)?;
         }
         Ok(task)
+    }
+
+    /// Targets are scaled to mean 0: a loss whose label is written as 0 to 1 cannot take them.
+    fn check_labels(
+        &mut self,
+        graph: &Graph,
+        label: NodeId,
+        kind: LabelKind,
+        loss: &Setting,
+        data: usize,
+    ) -> Result<(), Reported> {
+        let (LabelKind::Number, Outcome::Number(column)) = (kind, &self.program.data[data].outcome) else {
+            return Ok(());
+        };
+        let written = graph.users(label).into_iter().find_map(|user| match &graph.node(user).op {
+            Op::Ascribe(written) => written.range.filter(|(low, _)| *low >= 0.0),
+            _ => None,
+        });
+        let Some((low, high)) = written else { return Ok(()) };
+        let message = format!(
+            "this loss takes labels of {low} to {high}, but the target `{}` is a number, scaled to mean 0 and deviation 1",
+            column.value
+        );
+        self.errors.push(
+            Diagnostic::error("E0211", message)
+                .label(loss.value.span, "for classes")
+                .label(column.span, "a number")
+                .help(format!(
+                    "take `loss: mean_squared_error` for a number, or `label: {}` in the data for classes",
+                    column.value
+                )),
+        );
+        Err(Reported)
     }
 
     /// The weights of the file that `init:` names.

@@ -115,17 +115,23 @@ pub fn conv(g: &mut Graph, x: NodeId, filters: usize, size: usize, stride: usize
     g.add(z, b, &o).unwrap()
 }
 
-/// Two convolutions of 6×6 images, the first one strided, and 2 outputs.
+/// Two convolutions of 6×6 images with two filters each, the first one strided, and 2 outputs.
 pub fn cnn(activation: &ScalarFn) -> (Graph, NodeId) {
+    cnn_of([2, 2], activation)
+}
+
+/// The same with so many filters.
+pub fn cnn_of(filters: [usize; 2], activation: &ScalarFn) -> (Graph, NodeId) {
     let o = Origin::default();
     let mut g = Graph::default();
     let x = g.input(&[1, 6, 6], &o).unwrap();
-    let h = conv(&mut g, x, 2, 3, 2, 1);
+    let h = conv(&mut g, x, filters[0], 3, 2, 1);
     let h = g.lut(h, activation.clone(), &o).unwrap();
-    let h = conv(&mut g, h, 2, 2, 1, 0);
+    let h = conv(&mut g, h, filters[1], 2, 1, 0);
     let h = g.lut(h, activation.clone(), &o).unwrap();
-    let h = g.reshape(h, &[8], &o).unwrap();
-    let z = dense(&mut g, h, 8, 2, Init::HeNormal);
+    let values = 4 * filters[1];
+    let h = g.reshape(h, &[values], &o).unwrap();
+    let z = dense(&mut g, h, values, 2, Init::HeNormal);
     let y = g.label(&[2], &o).unwrap();
     let l = loss(&mut g, z, y);
     // So that the gradients of the first layer fill their range, as they must with TFHE.

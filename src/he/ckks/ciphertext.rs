@@ -84,7 +84,8 @@ impl RnsContext {
             });
             out
         };
-        Ciphertext { c: [half(0), half(1)], l: l - 1, scale: x.scale / self.m[l - 1].p as f64 }
+        let (c0, c1) = parallel::join(|| half(0), || half(1));
+        Ciphertext { c: [c0, c1], l: l - 1, scale: x.scale / self.m[l - 1].p as f64 }
     }
 
     /// Σ products + Σ constant·ciphertext + constant, all times two if `double` says so (the products alone), at level l.

@@ -13,13 +13,17 @@ use super::{
 use crate::he::ring::{
     buffer::Buffer,
     context::RnsContext,
-    key_switch::{SwitchKey, lb, to_ntt},
+    key_switch::{SwitchKey, dot, lb, to_ntt},
     parallel,
     simd::{self, Perm},
 };
 
 /// Residues per chunk: rotated baby steps of a chunk stay in the first two cache levels.
 const CHUNK: usize = 2048;
+/// Chunks that one thread takes of a limb: fewer than all, so that others help with the last limbs.
+const PART: usize = 4;
+/// The first chunk, and that part of each sum.
+type Part<'a> = (usize, Vec<&'a mut [u64]>);
 
 /// A sparse matrix, encoded for one level.
 pub(crate) struct LinearTransform {
@@ -129,9 +133,7 @@ impl LinearTransform {
         inputs: &[Ciphertext],
     ) -> Vec<Ciphertext> {
         let mut sums = self.baby_steps(context, keys, inputs);
-        for (giant, &rotation) in self.giants.iter().enumerate().skip(1) {
-            self.giant_step(context, keys, &mut sums, giant, rotation);
-        }
+        self.giant_steps(context, keys, &mut sums);
         let level = self.level;
         inputs
             .iter()
@@ -180,7 +182,7 @@ impl LinearTransform {
                 })
             })
             .collect();
-        parallel::run(jobs, |(t, mut out)| {
+        parallel::run(jobs, |(t, out)| {
             let i = limbs[t];
             let m = &context.m[i];
             let mut converted: Vec<Vec<Buffer>> = prepared.iter().map(|p| context.tmp(p.len())).collect();
@@ -193,104 +195,119 @@ impl LinearTransform {
             let special = m.mont(context.pmod(i));
             // In the bit-reversed order an automorphism maps aligned chunks to aligned chunks.
             let chunk = CHUNK.min(n);
-            let mut rotated: Vec<Vec<[Buffer; 2]>> = inputs
-                .iter()
-                .map(|_| steps.iter().map(|_| [Buffer::new(chunk), Buffer::new(chunk)]).collect())
-                .collect();
-            for c in 0..n / chunk {
-                let range = c * chunk..(c + 1) * chunk;
-                for (baby, step) in steps.iter().enumerate() {
-                    for ((x, digits), rotated) in inputs.iter().zip(&digits).zip(rotated.iter_mut()) {
-                        let [r0, r1] = &mut rotated[baby];
-                        let Some((perm, key)) = step else {
-                            if i < l {
-                                let [c0, c1] = x.limb(i, n);
-                                simd::mulc(&c0[range.clone()], special, m.md, r0);
-                                simd::mulc(&c1[range.clone()], special, m.md, r1);
-                            }
-                            continue;
-                        };
-                        let first = perm.src_chunk(c, chunk / 8);
-                        let dot = simd::Dot {
-                            digs: digits,
-                            key: key.limb(context, i),
-                            kd: key.nd,
-                            add0: (i < l).then(|| (lb(&x.c[0], i, n), special)),
-                            add1: None,
-                            perm: Some(perm),
-                            acc: false,
-                            range: (first, first + chunk / 8),
-                            base: c * chunk / 8,
-                        };
-                        simd::dot(&dot, m.w, m.md, r0, r1);
-                    }
-                }
-                for (x, rotated) in rotated.iter().enumerate() {
-                    for (giant, places) in self.places.iter().enumerate() {
-                        // The unrotated input has no part modulo the special primes.
-                        let terms: Vec<(usize, &[u64], &[u64])> = places
-                            .iter()
-                            .zip(rotated)
-                            .zip(&steps)
-                            .filter(|(_, step)| step.is_some() || i < l)
-                            .filter_map(|((place, [r0, r1]), _)| place.map(|p| (p, &**r0, &**r1)))
-                            .collect();
-                        let count = self.counts[giant];
-                        let of = self.offsets[t][giant] + count * c * chunk * m.w;
-                        let diagonals = &self.data[of..of + count * chunk * m.w + 64 - 8 * m.w];
-                        let [sum0, sum1] = &mut out[2 * (x * giants + giant)..][..2] else { continue };
-                        let (sum0, sum1) = (&mut sum0[range.clone()], &mut sum1[range.clone()]);
-                        simd::diag(diagonals, count, &terms, m.w, m.md, sum0, sum1);
-                    }
+            let mut parts: Vec<Part> = (0..n / chunk).step_by(PART).map(|first| (first, vec![])).collect();
+            for sum in out {
+                for (part, sum) in parts.iter_mut().zip(sum.chunks_mut(PART * chunk)) {
+                    part.1.push(sum);
                 }
             }
+            parallel::run(parts, |(first_chunk, mut out)| {
+                let mut rotated: Vec<Vec<[Buffer; 2]>> = inputs
+                    .iter()
+                    .map(|_| steps.iter().map(|_| [Buffer::new(chunk), Buffer::new(chunk)]).collect())
+                    .collect();
+                for at in 0..out.first().map_or(0, |sum| sum.len() / chunk) {
+                    let c = first_chunk + at;
+                    let range = c * chunk..(c + 1) * chunk;
+                    for (baby, step) in steps.iter().enumerate() {
+                        for ((x, digits), rotated) in inputs.iter().zip(&digits).zip(rotated.iter_mut()) {
+                            let [r0, r1] = &mut rotated[baby];
+                            let Some((perm, key)) = step else {
+                                if i < l {
+                                    let [c0, c1] = x.limb(i, n);
+                                    simd::mulc(&c0[range.clone()], special, m.md, r0);
+                                    simd::mulc(&c1[range.clone()], special, m.md, r1);
+                                }
+                                continue;
+                            };
+                            let first = perm.src_chunk(c, chunk / 8);
+                            let dot = simd::Dot {
+                                digs: digits,
+                                key: key.limb(context, i),
+                                kd: key.nd,
+                                add0: (i < l).then(|| (lb(&x.c[0], i, n), special)),
+                                add1: None,
+                                perm: Some(perm),
+                                acc: false,
+                                range: (first, first + chunk / 8),
+                                base: c * chunk / 8,
+                            };
+                            simd::dot(&dot, m.w, m.md, r0, r1);
+                        }
+                    }
+                    for (x, rotated) in rotated.iter().enumerate() {
+                        for (giant, places) in self.places.iter().enumerate() {
+                            // The unrotated input has no part modulo the special primes.
+                            let terms: Vec<(usize, &[u64], &[u64])> = places
+                                .iter()
+                                .zip(rotated)
+                                .zip(&steps)
+                                .filter(|(_, step)| step.is_some() || i < l)
+                                .filter_map(|((place, [r0, r1]), _)| place.map(|p| (p, &**r0, &**r1)))
+                                .collect();
+                            let count = self.counts[giant];
+                            let of = self.offsets[t][giant] + count * c * chunk * m.w;
+                            let diagonals = &self.data[of..of + count * chunk * m.w + 64 - 8 * m.w];
+                            let [sum0, sum1] = &mut out[2 * (x * giants + giant)..][..2] else { continue };
+                            let own = at * chunk..(at + 1) * chunk;
+                            let (sum0, sum1) = (&mut sum0[own.clone()], &mut sum1[own]);
+                            simd::diag(diagonals, count, &terms, m.w, m.md, sum0, sum1);
+                        }
+                    }
+                }
+            });
         });
         sums
     }
 
-    /// Adds the rotated sum of a giant step to that of the first.
-    fn giant_step(
-        &self,
-        context: &RnsContext,
-        keys: &BootstrapKeys,
-        sums: &mut [Vec<Buffer>],
-        giant: usize,
-        rotation: i64,
-    ) {
+    /// Adds the rotated sums of the other giant steps to that of the first.
+    fn giant_steps(&self, context: &RnsContext, keys: &BootstrapKeys, sums: &mut [Vec<Buffer>]) {
         let (n, l) = (context.n, self.level);
         let limbs = context.limbs(l);
-        let second: Vec<Buffer> =
-            sums.iter().map(|s| context.mod_down(&s[2 * giant + 1], l, false)).collect();
-        let prepared: Vec<_> = second.iter().map(|c1| context.prep(c1, l, false)).collect();
-        let (g, key) = self.key(context, keys, rotation);
-        type Job<'a> = (&'a mut [u64], &'a mut [u64], &'a [u64]);
+        let giants = self.giants.len() - 1;
+        if giants == 0 {
+            return;
+        }
+        let seconds: Vec<&[u64]> =
+            sums.iter().flat_map(|sum| sum[2..].iter().skip(1).step_by(2)).map(|c1| &**c1).collect();
+        let seconds = context.mod_down_prep(&seconds, l);
+        let steps: Vec<(&Perm, &SwitchKey)> = self.giants[1..]
+            .iter()
+            .map(|&rotation| {
+                let (g, key) = self.key(context, keys, rotation);
+                (&context.perms[&g], key)
+            })
+            .collect();
+        type Job<'a> = ([&'a mut [u64]; 2], Vec<&'a [u64]>);
         let mut jobs: Vec<(usize, Vec<Job>)> = (0..limbs.len()).map(|t| (t, vec![])).collect();
         for sum in sums.iter_mut() {
             let (first, rest) = sum.split_at_mut(2);
-            let ([sum0, sum1], Some(first_of_giant)) = (first, rest.get(2 * giant - 2)) else { continue };
-            let limbs =
-                sum0.chunks_exact_mut(n).zip(sum1.chunks_exact_mut(n)).zip(first_of_giant.chunks_exact(n));
-            for (job, ((a, b), c)) in jobs.iter_mut().zip(limbs) {
-                job.1.push((a, b, c));
+            let [sum0, sum1] = first else { continue };
+            let pairs = sum0.chunks_exact_mut(n).zip(sum1.chunks_exact_mut(n)).enumerate();
+            for (job, (t, (sum0, sum1))) in jobs.iter_mut().zip(pairs) {
+                let firsts = rest.iter().step_by(2).map(|c0| lb(c0, t, n)).collect();
+                job.1.push(([sum0, sum1], firsts));
             }
         }
         parallel::run(jobs, |(t, sums)| {
             let i = limbs[t];
             let m = &context.m[i];
-            let mut converted = context.tmp(prepared.first().map_or(0, Vec::len));
-            for ((sum0, sum1, first), (c1, p)) in sums.into_iter().zip(second.iter().zip(&prepared)) {
-                let dot = simd::Dot {
-                    digs: &context.digits(c1, l, false, p, i, &mut converted),
-                    key: key.limb(context, i),
-                    kd: key.nd,
-                    add0: Some((first, m.r)),
-                    add1: None,
-                    perm: Some(&context.perms[&g]),
-                    acc: true,
-                    range: (0, n / 8),
-                    base: 0,
-                };
-                simd::dot(&dot, m.w, m.md, sum0, sum1);
+            let mut converted = context.tmp(context.modup[l].len());
+            for (([sum0, sum1], firsts), seconds) in sums.into_iter().zip(seconds.chunks_exact(giants)) {
+                for ((first, (c1, prepared)), (perm, key)) in firsts.into_iter().zip(seconds).zip(&steps) {
+                    let product = simd::Dot {
+                        digs: &context.digits(c1, l, false, prepared, i, &mut converted),
+                        key: key.limb(context, i),
+                        kd: key.nd,
+                        add0: Some((first, m.r)),
+                        add1: None,
+                        perm: Some(perm),
+                        acc: true,
+                        range: (0, n / 8),
+                        base: 0,
+                    };
+                    dot(&product, m, sum0, sum1);
+                }
             }
         });
     }

@@ -39,9 +39,9 @@ pub const SMALL_LOG_DEGREE: usize = 12;
 /// Small rings in a large one.
 pub const RINGS: usize = 1 << (LOG_DEGREE - SMALL_LOG_DEGREE);
 
-/// What a bootstrap holds while it is made, in bytes: digits, powers and slots. Measured as what a peak has beyond keys and
-/// transforms.
-pub const BOOTSTRAP_BYTES: usize = 550 << 20;
+/// What a bootstrap holds while it is made, in bytes: digits, powers and slots. Measured with functions of degree 63, as the peak
+/// beyond keys and transforms.
+pub const BOOTSTRAP_BYTES: usize = 460 << 20;
 
 /// log2 of [`RingProfile::output_scale`].
 const OUTPUT_SCALE_BITS: f64 = 30.6;

@@ -180,21 +180,23 @@ impl Evaluator<'_> {
         let (n, l) = (self.context.n, power.l);
         let full = scale * power.scale;
         let mut out: Vec<Tensor> = blocks.iter().map(|_| Tensor::new(n, l, full)).collect();
-        let mut jobs: Vec<(usize, Vec<&mut [u64]>)> = (0..l).map(|i| (i, vec![])).collect();
+        // Both halves of each limb's positions.
+        let mut jobs: Vec<(usize, Vec<&mut [u64]>)> = (0..2 * l).map(|job| (job, vec![])).collect();
         for d in out.iter_mut().flat_map(|t| t.d.iter_mut()) {
-            for (job, limb) in jobs.iter_mut().zip(d.chunks_exact_mut(n)) {
-                job.1.push(limb);
+            for (job, part) in jobs.iter_mut().zip(d.chunks_exact_mut(n / 2)) {
+                job.1.push(part);
             }
         }
-        parallel::run(jobs, |(i, mut out)| {
+        parallel::run(jobs, |(job, mut out)| {
+            let (i, half) = (job / 2, job % 2);
             let m = &self.context.m[i];
             let constants: Vec<_> =
                 blocks.iter().map(|b| BlockConstants::new(m, *b, x, scale, full)).collect();
             let chunk = LEAF_CHUNK.min(n / 2);
             let (mut y0, mut y1) = (Buffer::new(chunk), Buffer::new(chunk));
-            for c in 0..n / chunk {
-                let half = c * chunk / (n / 2);
-                let range = c * chunk..(c + 1) * chunk;
+            for c in 0..n / 2 / chunk {
+                let own = c * chunk..(c + 1) * chunk;
+                let range = half * n / 2 + own.start..half * n / 2 + own.end;
                 let xs: Vec<[&[u64]; 2]> =
                     x.iter().map(|x| x.limb(i, n).map(|v| &v[range.clone()])).collect();
                 let power = power.limb(i, n).map(|v| &v[range.clone()]);
@@ -216,8 +218,7 @@ impl Evaluator<'_> {
                         dbl: false,
                     };
                     let [d0, d1, d2] = out else { continue };
-                    let (d0, d1, d2) =
-                        (&mut d0[range.clone()], &mut d1[range.clone()], &mut d2[range.clone()]);
+                    let (d0, d1, d2) = (&mut d0[own.clone()], &mut d1[own.clone()], &mut d2[own.clone()]);
                     simd::sum(&sum, m.md, d0, d1, d2);
                 }
             }

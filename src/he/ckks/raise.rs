@@ -7,7 +7,7 @@ use super::{
 use crate::he::ring::{
     buffer::Buffer,
     context::RnsContext,
-    key_switch::{SwitchKey, lb},
+    key_switch::{SwitchKey, dot, lb},
     parallel, simd,
 };
 
@@ -38,7 +38,7 @@ impl RnsContext {
                 .collect();
             let m = &self.m[i];
             let factor = m.mont(self.m[special].p % m.p);
-            let dot = simd::Dot {
+            let product = simd::Dot {
                 digs: &digits,
                 key: key.limb(self, i),
                 kd: key.nd,
@@ -49,20 +49,19 @@ impl RnsContext {
                 range: (0, n / 8),
                 base: 0,
             };
-            simd::dot(&dot, m.w, m.md, sum0, sum1);
+            dot(&product, m, sum0, sum1);
         });
         let conversion = &self.d2s_down;
         let half = |k: usize| {
             let (ys, v) = self.conv_prep(conversion, false, |_| &sums[l][k]);
             let mut out = Buffer::new(n * l);
-            let mut t = Buffer::new(n);
-            for (i, o) in out.chunks_exact_mut(n).enumerate() {
-                self.conv_limb(conversion, &ys, &v, i, &mut t);
-                simd::subc(&sums[i][k], &t, conversion.sinv[i], self.m[i].md, o);
-            }
+            parallel::run(out.chunks_exact_mut(n).enumerate().collect(), |(i, o)| {
+                self.conv_divided(conversion, &ys, &v, i, &sums[i][k], &mut Buffer::new(n), o);
+            });
             out
         };
-        Ciphertext { c: [half(0), half(1)], l, scale: x.scale }
+        let (c0, c1) = parallel::join(|| half(0), || half(1));
+        Ciphertext { c: [c0, c1], l, scale: x.scale }
     }
 
     /// Raises a ciphertext of one limb under the embedded small secret to all limbs under the dense one: its value then is
@@ -71,8 +70,8 @@ impl RnsContext {
     pub(crate) fn raise(&self, keys: &BootstrapKeys, x: &Ciphertext) -> Ciphertext {
         let (n, top) = (self.n, self.l);
         let c = self.small_switch(keys.key(KeyId::EmbeddedToSparse), x).c;
-        let lifted: Vec<(Buffer, Buffer)> =
-            c.iter().map(|x| self.conv_prep(&self.raise, false, |_| x)).collect();
+        let lift = |x: &Buffer| self.conv_prep(&self.raise, false, |_| &**x);
+        let lifted = <[(Buffer, Buffer); 2]>::from(parallel::join(|| lift(&c[0]), || lift(&c[1])));
         let limbs = self.limbs(top);
         let key = keys.key(KeyId::SparseToDense);
         let mut sums = [Buffer::new(n * limbs.len()), Buffer::new(n * limbs.len())];
@@ -89,7 +88,7 @@ impl RnsContext {
             }
             let m = &self.m[i];
             let factor = m.mont(self.pmod(i));
-            let dot = simd::Dot {
+            let product = simd::Dot {
                 digs: &[&x[1]],
                 key: key.limb(self, i),
                 kd: key.nd,
@@ -100,9 +99,10 @@ impl RnsContext {
                 range: (0, n / 8),
                 base: 0,
             };
-            simd::dot(&dot, m.w, m.md, sum0, sum1);
+            dot(&product, m, sum0, sum1);
         });
-        let c = sums.map(|sum| self.mod_down(&sum, top, false));
-        Ciphertext { c, l: top, scale: x.scale }
+        let [sum0, sum1] = &sums;
+        let (c0, c1) = parallel::join(|| self.mod_down(sum0, top, false), || self.mod_down(sum1, top, false));
+        Ciphertext { c: [c0, c1], l: top, scale: x.scale }
     }
 }

@@ -102,10 +102,17 @@ impl RnsContext {
             let cv = s.conversion;
             self.inv_scaled(cv.from[t], x, cv.scale[t][usize::from(s.tainted)], y);
         });
+        self.round(sources.iter().map(|s| s.conversion).zip(&mut out));
+        out
+    }
+
+    /// v of conversions whose y is there.
+    pub(super) fn round<'a>(&self, of: impl Iterator<Item = (&'a BaseConversion, &'a mut (Buffer, Buffer))>) {
+        let n = self.n;
         let mut jobs = vec![];
-        for (s, (y, v)) in sources.iter().zip(&mut out) {
+        for (conversion, (y, v)) in of {
             for (c, v) in v.chunks_mut(ROUND_CHUNK).enumerate() {
-                jobs.push((s.conversion, &**y, c * ROUND_CHUNK, v));
+                jobs.push((conversion, &**y, c * ROUND_CHUNK, v));
             }
         }
         parallel::run(jobs, |(cv, y, at, v)| {
@@ -115,7 +122,6 @@ impl RnsContext {
             }
             simd::round_with(self.isa, &parts[..cv.from.len()], &cv.inv, v);
         });
-        out
     }
 
     /// Limb `i` of a prepared conversion, in the transform domain.

@@ -14,6 +14,20 @@ pub fn lb(b: &[u64], i: usize, n: usize) -> &[u64] {
     &b[i * n..(i + 1) * n]
 }
 
+/// [`simd::dot`] over whole limbs, in halves: a thread that has nothing else left takes one.
+pub fn dot(a: &simd::Dot, m: &Limb, o0: &mut [u64], o1: &mut [u64]) {
+    let half = o0.len() / 2;
+    let groups = half / 8;
+    let ((low0, high0), (low1, high1)) = (o0.split_at_mut(half), o1.split_at_mut(half));
+    // In the bit-reversed order an automorphism maps aligned chunks to aligned chunks.
+    let run = |h: usize, o0: &mut [u64], o1: &mut [u64]| {
+        let base = h * groups;
+        let first = a.perm.map_or(base, |perm| perm.src_chunk(h, groups));
+        simd::dot(&simd::Dot { range: (first, first + groups), base, ..*a }, m.w, m.md, o0, o1);
+    };
+    parallel::join(|| run(0, low0, low1), || run(1, high0, high1));
+}
+
 /// A public polynomial of integers to limbs in the transform domain.
 pub fn to_ntt(ctx: &RnsContext, x: &[i64], limbs: &[usize]) -> Buffer {
     let n = ctx.n;
@@ -142,19 +156,18 @@ impl RnsContext {
         i: usize,
         tmp: &'a mut [Buffer],
     ) -> Vec<&'a [u64]> {
-        let n = self.n;
-        let mut out = Vec::with_capacity(pr.len());
-        for ((cv, (ys, v)), t) in self.modup[l].iter().zip(pr).zip(tmp) {
-            if !cv.from.contains(&i) {
-                self.conv_limb(cv, ys, v, i, t);
-                out.push(&**t);
-            } else if tainted {
-                simd::mulc(lb(src, i, n), self.m[i].r2, self.m[i].md, t);
-                out.push(&**t);
+        let own = if i < l { lb(src, i, self.n) } else { &[] };
+        let mut out = vec![own; pr.len()];
+        let digits = self.modup[l].iter().zip(pr).zip(tmp).zip(&mut out);
+        let jobs = digits.filter(|(((cv, _), _), _)| tainted || !cv.from.contains(&i)).collect();
+        parallel::run(jobs, |(((cv, (ys, v)), t), out)| {
+            if cv.from.contains(&i) {
+                simd::mulc(own, self.m[i].r2, self.m[i].md, t);
             } else {
-                out.push(lb(src, i, n));
+                self.conv_limb(cv, ys, v, i, t);
             }
-        }
+            *out = t;
+        });
         out
     }
 
@@ -164,7 +177,7 @@ impl RnsContext {
     }
 
     /// (src·key + P·add)/P, or divided by P·q_{l−1} if `drop`, each component permuted: the digits and the extended result are never
-    /// materialised, only those limbs of it that the division converts. The noise of the key switch is divided by q_{l−1} too.
+    /// materialised, only those limbs of it that the division converts, in coefficients. The noise of the key switch is divided by q_{l−1} too.
     #[allow(clippy::too_many_arguments)]
     pub fn ks(
         &self,
@@ -179,52 +192,86 @@ impl RnsContext {
         let n = self.n;
         let pr = self.prep(src, l, tainted);
         let nd = pr.len();
-        let one = |i: usize, tmp: &mut [Buffer], o0: &mut [u64], o1: &mut [u64]| {
-            let dg = self.digits(src, l, tainted, &pr, i, tmp);
+        let one = |i: usize| -> [Buffer; 2] {
+            let mut tmp = self.tmp(nd);
+            let dg = self.digits(src, l, tainted, &pr, i, &mut tmp);
+            let mut out = [Buffer::new(n), Buffer::new(n)];
+            let [o0, o1] = &mut out;
             let m = &self.m[i];
             let pc = mulmod(self.pmod(i), if tainted { m.r2 } else { m.r }, m.p);
             let ad = |k: usize| if i < l { add[k].map(|a| (lb(a, i, n), pc)) } else { None };
-            simd::dot(
-                &simd::Dot {
-                    digs: &dg,
-                    key: key.limb(self, i),
-                    kd: key.nd,
-                    add0: ad(0),
-                    add1: ad(1),
-                    perm,
-                    acc: false,
-                    range: (0, n / 8),
-                    base: 0,
-                },
-                m.w,
-                m.md,
-                o0,
-                o1,
-            );
+            let product = simd::Dot {
+                digs: &dg,
+                key: key.limb(self, i),
+                kd: key.nd,
+                add0: ad(0),
+                add1: ad(1),
+                perm,
+                acc: false,
+                range: (0, n / 8),
+                base: 0,
+            };
+            dot(&product, m, o0, o1);
+            out
         };
         let cv = &self.moddown[l][usize::from(drop)];
         let ns = cv.from.len();
-        let mut s = [Buffer::new(n * ns), Buffer::new(n * ns)];
-        let [s0, s1] = &mut s;
-        let jobs: Vec<_> = s0.chunks_exact_mut(n).zip(s1.chunks_exact_mut(n)).zip(&cv.from).collect();
-        parallel::run(jobs, |((a, b), &i)| one(i, &mut self.tmp(nd), a, b));
-        let q = self.prepare(
-            s.iter()
-                .map(|x| Source { conversion: cv, tainted: false, limbs: x.chunks_exact(n).collect() })
-                .collect(),
-        );
+        let mut q = [0; 2].map(|_| (Buffer::new(n * ns), Buffer::new(n)));
+        let [(y0, _), (y1, _)] = &mut q;
+        let jobs: Vec<_> = y0.chunks_exact_mut(n).zip(y1.chunks_exact_mut(n)).enumerate().collect();
+        parallel::run(jobs, |(t, (y0, y1))| {
+            let i = cv.from[t];
+            let [r0, r1] = one(i);
+            let inverse = |r: &[u64], y: &mut [u64]| self.inv_scaled(i, r, cv.scale[t][0], y);
+            parallel::join(|| inverse(&r0, y0), || inverse(&r1, y1));
+        });
+        self.round(q.iter_mut().map(|q| (cv, q)));
         let lo = l - usize::from(drop);
         let mut out = [Buffer::new(n * lo), Buffer::new(n * lo)];
         let [a0, a1] = &mut out;
         let jobs: Vec<_> = a0.chunks_exact_mut(n).zip(a1.chunks_exact_mut(n)).enumerate().collect();
         parallel::run(jobs, |(i, (a, b))| {
-            let (mut r0, mut r1) = (Buffer::new(n), Buffer::new(n));
-            let mut tmp = self.tmp(nd);
-            one(i, &mut tmp, &mut r0, &mut r1);
-            for (r, o, (ys, v)) in [(&r0, a, &q[0]), (&r1, b, &q[1])] {
-                self.conv_divided(cv, ys, v, i, r, &mut tmp[0], o);
-            }
+            let [r0, r1] = one(i);
+            let divide = |r: &[u64], o: &mut [u64], (ys, v): &(Buffer, Buffer)| {
+                self.conv_divided(cv, ys, v, i, r, &mut Buffer::new(n), o);
+            };
+            parallel::join(|| divide(&r0, a, &q[0]), || divide(&r1, b, &q[1]));
         });
+        out
+    }
+
+    /// Of each x/P as by [`RnsContext::mod_down`]: itself, and all its digits as by [`RnsContext::prep`].
+    pub fn mod_down_prep(&self, xs: &[&[u64]], l: usize) -> Vec<(Buffer, Vec<(Buffer, Buffer)>)> {
+        let n = self.n;
+        let cv = &self.moddown[l][0];
+        let down = self.prepare(
+            xs.iter()
+                .map(|x| Source {
+                    conversion: cv,
+                    tainted: false,
+                    limbs: x[l * n..].chunks_exact(n).collect(),
+                })
+                .collect(),
+        );
+        let digits = || self.modup[l].iter().map(|cv| (Buffer::new(n * cv.from.len()), Buffer::new(n)));
+        let mut out: Vec<_> = xs.iter().map(|_| (Buffer::new(n * l), digits().collect::<Vec<_>>())).collect();
+        let mut jobs = vec![];
+        for ((x, down), (out, digits)) in xs.iter().zip(&down).zip(&mut out) {
+            let ys = self.modup[l].iter().zip(digits).flat_map(|(cv, (y, _))| {
+                let scales = cv.scale.iter().map(|scale| scale[0]);
+                scales.zip(y.chunks_exact_mut(n))
+            });
+            // Digits are consecutive limbs.
+            for (i, (out, (scale, y))) in out.chunks_exact_mut(n).zip(ys).enumerate() {
+                jobs.push((i, *x, down, out, scale, y));
+            }
+        }
+        parallel::run(jobs, |(i, x, (ys, v), out, scale, y)| {
+            self.conv_divided(cv, ys, v, i, lb(x, i, n), y, out);
+            self.inv_scaled(i, out, scale, y);
+        });
+        let digits = out.iter_mut().flat_map(|(_, digits)| self.modup[l].iter().zip(digits));
+        self.round(digits);
         out
     }
 

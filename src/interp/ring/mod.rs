@@ -4,21 +4,21 @@
 mod batch;
 mod look_up;
 mod masks;
+mod masters;
 mod operands;
+mod products;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
-
-use rayon::prelude::*;
 
 use crate::he::ckks::small::SmallCiphertext;
 use crate::he::ckks::{ServerKeys, Slots};
 use crate::plan::estimate::StageSeconds;
 use crate::plan::functions::RingFunction;
 use crate::plan::gather::GatherPlan;
-use crate::plan::schedule::{Pair, ProductStep, Read, RingPlan, Schedule, Source, Stage};
-use crate::plan::stages::{LastReads, last_reads};
+use crate::plan::schedule::{Read, RingPlan, Schedule, Source, Stage};
+use crate::plan::stages::{LastReads, last_reads, streamed};
 
 use super::{EngineError, Watch, encode};
 pub use batch::RingBatch;
@@ -33,7 +33,7 @@ pub struct RingServer<'a> {
     initial: Vec<Vec<f32>>,
     /// Of the least learning rate.
     multiple: i64,
-    /// By master: its pieces.
+    /// By master: the polynomials in which it stands.
     masters: Vec<Vec<SmallCiphertext>>,
     /// By site and table.
     functions: &'a [Vec<RingFunction>],
@@ -43,6 +43,8 @@ pub struct RingServer<'a> {
     public: Vec<Vec<i64>>,
     /// By stage: what is not needed after it.
     ends: Vec<LastReads>,
+    /// By product: whether it is only made while it changes a master.
+    streamed: Vec<bool>,
     /// Bootstraps that are made at the same time, at most.
     at_once: usize,
 }
@@ -55,6 +57,8 @@ pub struct RingState {
     looked_up: Vec<Vec<Vec<SmallCiphertext>>>,
     /// What later bootstraps multiply with: by site and table, and by its bootstraps in their order.
     saved: HashMap<(usize, usize), Vec<Slots>>,
+    /// By master: what the step subtracts from it at the least rate.
+    changes: Vec<Vec<SmallCiphertext>>,
     pub seconds: StageSeconds,
 }
 
@@ -95,7 +99,8 @@ impl<'a> RingServer<'a> {
                 "the schedule has parameters `{name}` of another scheme"
             )));
         };
-        let masters = schedule.masters.iter().map(|master| vec![keys.zero(); master.layout.pieces]).collect();
+        let zero = |master: usize| vec![keys.zero(); schedule.layout(Source::Master(master)).pieces];
+        let masters = (0..schedule.masters.len()).map(zero).collect();
         let outputs = plan
             .stages
             .iter()
@@ -110,7 +115,7 @@ impl<'a> RingServer<'a> {
                     .collect()
             })
             .collect();
-        let ends = last_reads(schedule);
+        let (ends, streamed) = (last_reads(schedule), streamed(schedule));
         Ok(Self {
             keys,
             schedule,
@@ -122,6 +127,7 @@ impl<'a> RingServer<'a> {
             outputs,
             public,
             ends,
+            streamed,
             at_once: usize::MAX,
         })
     }
@@ -159,20 +165,18 @@ impl<'a> RingServer<'a> {
     pub fn step(&mut self, batch: &RingBatch, watch: &dyn Watch) -> Done<StageSeconds> {
         let began = Instant::now();
         let state = self.stages(batch, watch, true)?;
-        for (index, master) in self.schedule.masters.iter().enumerate() {
-            for &(source, factor) in &master.gradient {
-                for (own, gradient) in self.masters[index].iter_mut().zip(state.made(source)) {
-                    match factor * self.multiple {
-                        1 => own.sub_assign(gradient)?,
-                        factor => own.add_assign(&scaled(gradient, -factor))?,
-                    }
+        for (master, changes) in self.masters.iter_mut().zip(&state.changes) {
+            for (own, change) in master.iter_mut().zip(changes) {
+                match self.multiple {
+                    1 => own.sub_assign(change)?,
+                    multiple => own.add_assign(&scaled(change, -multiple))?,
                 }
             }
         }
         Ok(state.seconds.with_rest_of(began.elapsed().as_secs_f64()))
     }
 
-    /// All stages of a step, without changing the masters. Everything that they make is kept.
+    /// All stages of a step, which no master is changed by. Everything that they make is kept.
     pub fn run(&self, batch: &RingBatch, watch: &dyn Watch) -> Done<RingState> {
         self.stages(batch, watch, false)
     }
@@ -189,6 +193,7 @@ impl<'a> RingServer<'a> {
             products: schedule.products.iter().map(|_| Vec::new()).collect(),
             looked_up: schedule.sites.iter().map(|_| Vec::new()).collect(),
             saved: HashMap::new(),
+            changes: schedule.masters.iter().map(|_| Vec::new()).collect(),
             seconds: StageSeconds::default(),
         };
         for (index, stage) in schedule.stages.iter().enumerate() {
@@ -204,13 +209,16 @@ impl<'a> RingServer<'a> {
                 }
                 Stage::Products(products) => {
                     let began = Instant::now();
-                    for &product in products {
+                    for &product in products.iter().filter(|&&product| !(drops && self.streamed[product])) {
                         state.products[product] = self.product(&schedule.products[product], &state)?;
                     }
                     state.seconds.products += began.elapsed().as_secs_f64();
                 }
             }
             if drops {
+                for &master in &self.ends[index].masters {
+                    state.changes[master] = self.change(master, &mut state)?;
+                }
                 state.drop_after(&self.ends[index]);
             }
         }
@@ -245,43 +253,6 @@ impl<'a> RingServer<'a> {
                 sum.ok_or_else(|| EngineError::Failed("a look-up reads nothing".into()))
             })
             .collect()
-    }
-
-    fn product(&self, step: &ProductStep, state: &RingState) -> Done<Vec<SmallCiphertext>> {
-        let sides = step.sides.map(|side| self.source(side, state));
-        let layouts = step.sides.map(|side| self.schedule.layout(side));
-        let sums = step.pairs(layouts, self.schedule.batch);
-        // Either side can be shifted: the one of which fewer shifted polynomials are needed, each made once.
-        let index = |pair: &Pair, side: usize| [pair.left, pair.right][side];
-        let shifted = |side: usize| -> HashSet<(usize, u32)> {
-            let pairs = sums.iter().flatten().filter(|pair| pair.shift != 0);
-            pairs.map(|pair| (index(pair, side), pair.shift)).collect()
-        };
-        let [left, right] = [shifted(0), shifted(1)];
-        let (side, wanted) = if left.len() < right.len() { (0, left) } else { (1, right) };
-        let turn = |(at, shift): (usize, u32)| {
-            Ok(((at, shift), sides[side].get(at).ok_or_else(missing)?.shift(shift)))
-        };
-        let turned: HashMap<(usize, u32), SmallCiphertext> =
-            wanted.into_par_iter().map(turn).collect::<Done<_>>()?;
-        let factor = |pair: &Pair, own: usize| {
-            let found = match pair.shift {
-                shift if shift != 0 && own == side => turned.get(&(index(pair, own), shift)),
-                _ => sides[own].get(index(pair, own)),
-            };
-            found.ok_or_else(missing)
-        };
-        let sum = |pairs: &Vec<Pair>| {
-            if pairs.is_empty() {
-                return Ok(self.keys.zero());
-            }
-            let pairs = pairs
-                .iter()
-                .map(|pair| Ok((factor(pair, 0)?, factor(pair, 1)?)))
-                .collect::<Done<Vec<_>>>()?;
-            Ok(self.keys.small().product_sum(&pairs)?)
-        };
-        sums.par_iter().map(sum).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
+use crate::he::HeError;
 use crate::he::ckks::small::{SmallCiphertext, Width};
 use crate::interp::{EngineError, encode};
 use crate::plan::gather::{Image, Part, RingSource, Routes, TermRoute};
@@ -17,19 +18,33 @@ impl RingServer<'_> {
         routes: &Routes,
         sources: &[SmallCiphertext],
     ) -> Done<Vec<Option<SmallCiphertext>>> {
+        let width = sources.first().map_or(Width::Full, SmallCiphertext::width);
+        let lacking = |at: usize| HeError::Count {
+            operation: "route",
+            what: "sources",
+            got: sources.len(),
+            expected: at + 1,
+        };
+        self.route(routes, width, &|at| sources.get(at).map(Cow::Borrowed).ok_or_else(|| lacking(at)))
+    }
+
+    /// The same from sources of one width that are made when they are needed, each once.
+    pub(super) fn route<'s>(
+        &self,
+        routes: &Routes,
+        width: Width,
+        source: &(dyn Fn(usize) -> Result<Cow<'s, SmallCiphertext>, HeError> + Sync),
+    ) -> Done<Vec<Option<SmallCiphertext>>> {
         let mut targets: Vec<Option<SmallCiphertext>> = Vec::new();
         targets.resize_with(routes.targets, || None);
-        let width = sources.first().map_or(Width::Full, SmallCiphertext::width);
         let small = self.keys.small();
         for Part { mirrored, program, copies } in &routes.parts {
             for ends in copies {
-                let own = ends.sources.iter().map(|&source| sources.get(source as usize).ok_or_else(missing));
-                let own = own.collect::<Done<Vec<_>>>()?;
-                let source = |index: usize| {
-                    let source = own[index];
-                    Ok(if *mirrored { Cow::Owned(small.reverse(source)?) } else { Cow::Borrowed(source) })
+                let own = |index: usize| {
+                    let own = source(ends.sources[index] as usize)?;
+                    Ok(if *mirrored { Cow::Owned(small.reverse(&own)?) } else { own })
                 };
-                let made = small.execute_with(program, width, &source)?;
+                let made = small.execute_with(program, width, &own)?;
                 for (&target, made) in ends.targets.iter().zip(made) {
                     targets[target as usize] = Some(made);
                 }

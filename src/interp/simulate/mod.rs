@@ -44,7 +44,7 @@ trait Domain: Sync {
     fn sites(&self) -> &[SiteCurves];
     /// Sums of products; `sides` hold `[batch, elements]` where the side depends on the sample, else `[elements]`.
     fn sums(&self, step: &ProductStep, sides: [&[Self::Number]; 2], batch: usize) -> Vec<Self::Number>;
-    /// A sum of products with the noise that comes from beside the places of values, in units.
+    /// A sum with the noise that comes from beside the places of values, or from ways between them, in units.
     fn with_noise(&self, a: Self::Number, deviation: f64, noise: &mut Stream) -> Self::Number;
     /// The standard deviation of a label's noise where it comes as an LWE, in units.
     fn label_noise(&self) -> f64;
@@ -332,6 +332,15 @@ impl<'a, D: Domain> Simulation<'a, D> {
                 for (own, &g) in self.masters[index].iter_mut().zip(state.made(source)) {
                     *own = domain.centred(D::add(*own, D::times(g, -factor * self.multiple)));
                 }
+            }
+            if master.route_noise > 0.0 {
+                let deviation = master.route_noise * self.multiple as f64;
+                self.noise.pieces(Place::Master(index), &mut self.masters[index], |_, values, noise| {
+                    for value in values {
+                        *value = domain.with_noise(*value, deviation, noise);
+                    }
+                    0
+                });
             }
         }
         Ok(())

@@ -17,6 +17,8 @@ pub enum Place {
     Input(usize),
     /// What a table of a site gives.
     Output(usize, usize),
+    /// What a step changes a master by.
+    Master(usize),
 }
 
 impl Place {
@@ -28,6 +30,7 @@ impl Place {
             Self::Product(i) => number(1, i, 0),
             Self::Input(i) => number(2, i, 0),
             Self::Output(i, table) => number(3, i, table),
+            Self::Master(i) => number(4, i, 0),
         }
     }
 }

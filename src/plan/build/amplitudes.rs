@@ -12,6 +12,7 @@ use super::super::lower::{AtomKind, Product, Side, SiteInput};
 use super::super::parameters::Parameters;
 use super::super::schedule::{Master, Schedule, Source, Table};
 use super::Builder;
+use super::scales::is_multiple;
 
 /// The power of two next to `x`.
 fn power_of_two(x: f64) -> f64 {
@@ -130,17 +131,17 @@ impl Builder<'_> {
     pub(super) fn table_amplitudes(&self, schedule: &mut Schedule) -> Result<(), Diagnostic> {
         let mut label: Option<f64> = None;
         let mut tables: HashMap<(usize, usize), f64> = HashMap::new();
-        let uses: Vec<(NodeId, AtomKind, f64)> = schedule
+        let uses: Vec<(NodeId, AtomKind, f64, f64)> = schedule
             .operands
             .iter()
             .flat_map(|operand| {
                 operand.form.terms.iter().map(|term| {
                     let kind = schedule.atoms[term.atom.0 as usize].kind;
-                    (operand.node, kind, (operand.amplitude * term.coefficient).abs())
+                    (operand.node, kind, (operand.amplitude * term.coefficient).abs(), term.coefficient)
                 })
             })
             .collect();
-        for &(_, kind, amplitude) in &uses {
+        for &(_, kind, amplitude, _) in &uses {
             if let AtomKind::Label(_) = kind {
                 label = Some(label.map_or(amplitude, |own| own.min(amplitude)));
             } else if let Some(table) = kind.table() {
@@ -155,16 +156,16 @@ impl Builder<'_> {
             AtomKind::Label(_) => label,
             kind => tables.get(&kind.table()?).copied(),
         };
-        for &(node, kind, amplitude) in &uses {
+        for &(node, kind, amplitude, coefficient) in &uses {
             let Some(base) = base(kind) else { continue };
-            let ratio = amplitude / base;
-            if (ratio - ratio.round()).abs() > 1e-6 * ratio {
-                return Err(self.unsupported(
-                    node,
-                    format!("an encrypted value is used with factors whose ratio {ratio:.4} is no integer"),
-                    "used here",
-                    "use factors that are powers of two, or a `lut` that scales the value",
-                ));
+            if !is_multiple(amplitude / base) {
+                let same = |other: &&(NodeId, AtomKind, f64, f64)| other.1.table() == kind.table();
+                let divided = uses
+                    .iter()
+                    .filter(same)
+                    .map(|own| own.3)
+                    .find(|own| !is_multiple(own.abs().log2().abs()));
+                return Err(self.misfit(node, amplitude / base, divided.unwrap_or(coefficient)));
             }
         }
         for (&(site, function), &amplitude) in &tables {
@@ -211,7 +212,7 @@ impl Builder<'_> {
     }
 
     /// Errors of operands on the ring engine: those that the bootstraps of their tables are predicted to have, instead of the
-    /// worst of any table.
+    /// worst of any table; and what gradients gather on the ways to their masters.
     pub(super) fn ring_noise(
         &self,
         schedule: &mut Schedule,
@@ -222,6 +223,9 @@ impl Builder<'_> {
         let noises = plan.operand_noise(schedule, functions, profile);
         for (operand, noise) in schedule.operands.iter_mut().zip(noises) {
             [operand.noise, operand.hidden_noise] = noise;
+        }
+        for (master, merged) in schedule.masters.iter_mut().zip(&plan.masters) {
+            master.route_noise = merged.as_ref().map_or(0.0, |own| own.routes.units(profile));
         }
     }
 
@@ -291,7 +295,7 @@ impl Builder<'_> {
                 Source::Master(_) => 0.0,
             };
             let variance: f64 = master.gradient.iter().map(|own| noise(own).powi(2)).sum();
-            master.step_noise = variance.sqrt() / master.amplitude;
+            master.step_noise = (variance + master.route_noise.powi(2)).sqrt() / master.amplitude;
         }
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::diagnostics::Diagnostic;
 use crate::graph::{Constant, Graph, NodeId, ParamId};
 
+use self::scales::is_multiple;
 use super::form::Form;
 use super::functions::{least_row, ring_functions};
 use super::gather::GatherPlan;
@@ -24,7 +25,7 @@ use super::place::{NoLayout, Placed, Strides, place};
 use super::schedule::{
     Master, Operand, Output, ProductStep, Read, RingPlan, Schedule, SiteStep, Source, Table,
 };
-use super::stages::stages;
+use super::stages::{make_originals_first, stages};
 
 /// What the outputs of a lowered program are for.
 pub enum Purpose<'a> {
@@ -88,6 +89,10 @@ pub fn build(
         })?;
         builder.share_outputs(&mut schedule, &functions, &mut gather);
         builder.ring_noise(&mut schedule, &functions, &gather);
+        let images = gather.operands.iter().enumerate();
+        let images: Vec<_> =
+            images.filter_map(|(index, own)| Some((index, own.image.as_ref()?.of))).collect();
+        make_originals_first(&mut schedule.stages, &images);
         schedule.ring = Some(RingPlan { functions, gather });
     }
     builder.predict_noise(&mut schedule);
@@ -160,6 +165,7 @@ impl Builder<'_> {
                 amplitude,
                 range: self.t() / (4.0 * amplitude),
                 gradient: Vec::new(),
+                route_noise: 0.0,
                 step_noise: 0.0,
             });
         }
@@ -169,6 +175,27 @@ impl Builder<'_> {
     fn unsupported(&self, node: NodeId, message: String, label: &str, help: &str) -> Diagnostic {
         let spans = &self.graph.node(node).origin.spans;
         locate(Diagnostic::error("E0502", message), spans, label).help(help)
+    }
+
+    /// A use of an encrypted value, times `coefficient`, whose scale is no multiple of another's.
+    fn misfit(&self, node: NodeId, ratio: f64, coefficient: f64) -> Diagnostic {
+        let divisor = (1.0 / coefficient.abs()).round();
+        let mean = divisor > 1.0 && divisor.log2().fract() != 0.0 && is_multiple(1.0 / coefficient.abs());
+        let (what, help) = if mean {
+            (
+                format!("a mean over {divisor} encrypted values"),
+                "take the mean over a power of two of values (`avg_pool(size: 2)`), or refresh it: `refresh(mean(…))`, \
+                 `avg_pool(…) |> refresh`",
+            )
+        } else {
+            (
+                "this use of an encrypted value".to_owned(),
+                "use factors that are powers of two, or `refresh(…)` the scaled value",
+            )
+        };
+        let message =
+            format!("{what} has {ratio:.4} times the scale of another use, which is no whole number");
+        self.unsupported(node, message, "used here", help)
     }
 
     /// Collects at which amplitude every product is read: the smallest, of which the others are multiples.
@@ -381,13 +408,8 @@ impl Builder<'_> {
             let step = self.product_at[&product];
             let ratio = term.coefficient * amplitude / self.products[step].amplitude;
             let factor = ratio.round();
-            if (ratio - factor).abs() > 1e-6 * ratio.abs() || factor == 0.0 {
-                return Err(self.unsupported(
-                    node,
-                    format!("an encrypted value is used with factors whose ratio {ratio:.4} is no integer"),
-                    "used here",
-                    "use factors that are powers of two, or a `lut` that scales the value",
-                ));
+            if !is_multiple(ratio.abs()) || factor == 0.0 {
+                return Err(self.misfit(node, ratio.abs(), term.coefficient));
             }
             let per_sample = self.products[step].per_sample();
             let layout = self.products[step].layout.clone();
@@ -544,9 +566,7 @@ impl Builder<'_> {
             ring: None,
             label_amplitude: 0.0,
         };
-        if !self.parameters.is_ckks() {
-            self.own_scales(&mut schedule, None);
-        }
+        while self.own_scales(&mut schedule, None) {}
         self.table_amplitudes(&mut schedule)?;
         schedule.stages = stages(&schedule);
         Ok(schedule)

@@ -1,9 +1,10 @@
 //! Outputs of tables at the scale of their uses.
 //!
 //! A table gives the least amplitude that a use asks for, and the others are integer multiples of it, noise included. A use
-//! far above the least one gets an output of its own where that saves notable noise: with the ring engine it costs another
-//! polynomial and another way out of the slots, about a tenth of a bootstrap. Where it also costs a long way to the same places,
-//! it is given up again if the products become little noisier.
+//! far above the least one gets an output of its own where that saves notable noise, and so does one that is no multiple, as
+//! after a mean over nine values, while there are outputs left: with the ring engine it costs another
+//! polynomial and another way out of the slots, about a tenth of a bootstrap. Where it also costs a long
+//! way to the same places, it is given up again if the products become little noisier.
 
 use super::super::form::AtomId;
 use super::super::functions::{RingFunction, output_noise_at};
@@ -26,6 +27,11 @@ const RATIO: f64 = 4.0;
 /// How much noisier any product may become for a shorter way, and which noise, as a share of its values, is no matter.
 const GROWTH: f64 = 2.0;
 const HARMLESS: f64 = 1.0 / 32.0;
+
+/// Whether a use can take so many times what a table gives.
+pub(super) fn is_multiple(ratio: f64) -> bool {
+    (ratio - ratio.round()).abs() <= 1e-6 * ratio
+}
 
 impl Builder<'_> {
     /// Makes operands from others that have the same values, with more noise, where that saves many key switches.
@@ -70,7 +76,8 @@ impl Builder<'_> {
             let Some((site, table)) = schedule.atoms[atom].kind.table() else { continue };
             let Some(outputs) = schedule.sites.get(site).map(|site| site.tables.len()) else { continue };
             let function = functions.and_then(|functions| functions.get(site)?.get(table));
-            if function.is_some() || (functions.is_none() && outputs < TFHE_OUTPUTS) {
+            let room = self.parameters.is_ckks() || outputs < TFHE_OUTPUTS;
+            if function.is_some() || (functions.is_none() && room) {
                 self.own_scale(schedule, AtomId(atom as u32), (site, table), function);
             }
         }
@@ -92,8 +99,9 @@ impl Builder<'_> {
         let Some(least) = schedule.operands.iter().filter_map(amplitude).min_by(f64::total_cmp) else {
             return;
         };
-        // The noise that a use has of the shared output, and of its own.
+        // The noise that a use has of the shared output, and of its own; before the functions are fitted it is not known.
         let noises = |own: f64| match (function, self.parameters.ckks()) {
+            (None, Some(_)) => (0.0, 0.0),
             (Some(function), Some(profile)) => {
                 (own / least * function.output_noise, output_noise_at(profile, function, own / least))
             }
@@ -107,7 +115,8 @@ impl Builder<'_> {
             amplitude(operand).is_some_and(|own| {
                 let (shared, alone) = noises(own);
                 let notable = shared > NOTABLE_NOISE * own * operand.rms;
-                own >= ratio * least && notable && shared >= GAIN * alone
+                let gains = own >= ratio * least && notable && shared >= GAIN * alone;
+                gains || !is_multiple(own / least)
             })
         };
         let moved: Vec<usize> =

@@ -17,7 +17,7 @@ use super::functions::RingFunction;
 use super::gather::GatherPlan;
 use super::lower::AtomKind;
 use super::parameters::Parameters;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, Source};
 
 /// A batch of look-ups of one step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -132,6 +132,8 @@ pub struct Report {
     /// Why the program runs on the scheme of its parameters.
     pub scheme_reason: String,
     pub batch: usize,
+    /// Different batches: so many are encrypted.
+    pub batches: usize,
     pub steps: usize,
     pub luts_per_step: usize,
     /// One for each look-up, or for up to 32,768 of them on the ring engine.
@@ -146,6 +148,8 @@ pub struct Report {
     pub train_seconds: f64,
     pub calibrated: bool,
     pub memory_bytes: usize,
+    /// Of it, encrypted batches: all that the run draws, each encrypted once.
+    pub data_memory_bytes: usize,
     pub key_bytes: usize,
     /// Seeded, as sent.
     pub key_wire_bytes: usize,
@@ -195,7 +199,8 @@ pub struct Alignments {
 
 /// What the client gets back at the end.
 pub fn weight_bytes(schedule: &Schedule) -> usize {
-    let pieces: usize = schedule.masters.iter().map(|master| master.layout.pieces).sum();
+    let pieces = |master: usize| schedule.layout(Source::Master(master)).pieces;
+    let pieces: usize = (0..schedule.masters.len()).map(pieces).sum();
     pieces * schedule.parameters.wire_ciphertext_bytes()
 }
 
@@ -248,17 +253,19 @@ pub fn report(
         program: program.to_owned(),
         scheme_reason: choice.to_string(),
         batch: schedule.batch,
+        batches: batches(schedule, extent),
         steps: extent.steps,
         luts_per_step: schedule.luts(),
         bootstraps_per_step: gather.map_or(schedule.luts(), |gather| gather.bootstraps().count()),
         products_per_step: schedule.ring_products(),
-        switches_per_step: gather.map_or(0, |gather| gather.switches(schedule).iter().sum()),
+        switches_per_step: gather.map_or(0, |gather| gather.switches(schedule).total()),
         packs_per_step: packs(schedule),
         step_seconds,
         stage_seconds,
         train_seconds: step_seconds * extent.steps as f64,
         calibrated: costs.measured,
         memory_bytes: memory_bytes(schedule, extent, most_at_once(schedule, costs.cores)),
+        data_memory_bytes: data_memory(schedule, batches(schedule, extent)) as usize,
         key_bytes: parameters.key_bytes(),
         key_wire_bytes: parameters.key_wire_bytes(),
         ciphertext_bytes_per_sample: client_bytes.seeded / schedule.batch as f64,
@@ -358,6 +365,15 @@ fn client_bytes(schedule: &Schedule) -> ClientBytes {
     bytes
 }
 
+/// Batches that are encrypted before a run.
+fn batches(schedule: &Schedule, extent: Extent) -> usize {
+    extent.samples.div_ceil(schedule.batch.max(1)).max(1)
+}
+
+fn data_memory(schedule: &Schedule, batches: usize) -> f64 {
+    client_bytes(schedule).memory * batches as f64
+}
+
 /// Bootstraps that so many threads make at the same time, at most: one where the scheme has none of many values.
 pub fn most_at_once(schedule: &Schedule, threads: usize) -> usize {
     let stages = schedule.ring.iter().flat_map(|ring| &ring.gather.stages);
@@ -367,8 +383,7 @@ pub fn most_at_once(schedule: &Schedule, threads: usize) -> usize {
 
 /// Peak memory of a run: keys, the encrypted data, and what one step holds with `at_once` bootstraps at the same time.
 pub fn memory_bytes(schedule: &Schedule, extent: Extent, at_once: usize) -> usize {
-    let batches = extent.samples.div_ceil(schedule.batch.max(1)).max(1);
-    memory_of(schedule, batches, at_once)
+    memory_of(schedule, batches(schedule, extent), at_once)
 }
 
 /// The same where encrypted batches wait in a file; none where they cannot.
@@ -402,7 +417,7 @@ impl Room {
 
 fn memory_of(schedule: &Schedule, batches: usize, at_once: usize) -> usize {
     const PROCESS: f64 = 60e6;
-    let data = client_bytes(schedule).memory * batches as f64;
+    let data = data_memory(schedule, batches);
     let work = match schedule.parameters {
         Parameters::Tfhe(profile) => tfhe::working_bytes(schedule, profile),
         Parameters::Ckks(profile) => ring::working_bytes(schedule, profile, at_once),

@@ -6,8 +6,8 @@ use crate::he::ckks::noise::raise_failure_probability;
 use crate::he::ckks::params::{BOOTSTRAP_BYTES, RingProfile};
 
 use super::super::gather::{Bootstrap, GatherPlan};
-use super::super::schedule::{Schedule, Source, Stage};
-use super::super::stages::{groups, last_reads};
+use super::super::schedule::{Schedule, Source, Stage, shifted};
+use super::super::stages::{groups, last_reads, streamed};
 use super::costs::{Costs, RingUnits};
 use super::seconds::StageSeconds;
 
@@ -39,11 +39,11 @@ pub(super) fn bootstraps(schedule: &Schedule, gather: &GatherPlan) -> Vec<Bootst
 
 /// Seconds of one step on one core, bootstraps left away.
 pub(super) fn seconds(schedule: &Schedule, gather: &GatherPlan, units: &RingUnits) -> StageSeconds {
-    let [narrow, full] = gather.move_costs(schedule);
+    let [look_ups, masters, operands] = gather.move_costs(schedule);
     StageSeconds {
         // On the way into a bootstrap ciphertexts are narrow.
-        routes_in: narrow / 2.0 * units.switch_seconds,
-        routes_out: full * units.switch_seconds,
+        routes_in: (look_ups / 2.0 + masters) * units.switch_seconds,
+        routes_out: operands * units.switch_seconds,
         products: schedule.ring_sums() as f64 * units.product_seconds
             + schedule.ring_products() as f64 * units.accumulate_seconds,
         ..StageSeconds::default()
@@ -97,6 +97,8 @@ fn one_bootstrap(
 
 /// What one step holds besides keys and data, with so many bootstraps at the same time.
 pub(super) fn working_bytes(schedule: &Schedule, profile: &RingProfile, at_once: usize) -> f64 {
+    // Buffers of bootstraps and of ciphertexts that were dropped: the pool keeps so much of them at most, and has it soon.
+    const POOL: usize = 1 << 30;
     let ciphertext = schedule.parameters.ciphertext_bytes(0);
     let polynomials = |source: Source| {
         let per_sample = match source {
@@ -112,21 +114,39 @@ pub(super) fn working_bytes(schedule: &Schedule, profile: &RingProfile, at_once:
         let rings = schedule.ring.as_ref().map_or(0, |ring| ring.gather.sites[site].lanes.rings);
         rings * schedule.sites[site].tables.len()
     };
+    let streamed = streamed(schedule);
+    let kept = |source: Source| match source {
+        Source::Product(i) if streamed[i] => 0,
+        source => polynomials(source),
+    };
+    // Shifted copies of a side, while a product is made.
+    let copies = |product: usize| {
+        let step = &schedule.products[product];
+        let pairs = step.pairs(step.sides.map(|side| schedule.layout(side)), schedule.batch);
+        shifted(&pairs).1.len()
+    };
     let mut peak = live;
     for (stage, ends) in schedule.stages.iter().zip(last_reads(schedule)) {
         let own: usize = match stage {
             Stage::Operands(own) => own.iter().map(|&i| polynomials(Source::Operand(i))).sum(),
-            Stage::Products(own) => own.iter().map(|&i| polynomials(Source::Product(i))).sum(),
+            Stage::Products(own) => own.iter().map(|&i| kept(Source::Product(i))).sum(),
             Stage::Tables(own) => own.iter().map(|&site| looked_up(site)).sum(),
         };
-        live += own * ciphertext;
-        peak = peak.max(live);
-        let ended: usize = ends.sources.iter().map(|&source| polynomials(source)).sum();
+        let copied = match stage {
+            Stage::Products(own) => own.iter().map(|&product| copies(product)).max().unwrap_or(0),
+            _ => 0,
+        };
+        // What masters will change by is kept until the step ends.
+        let changes: usize = ends.masters.iter().map(|&i| polynomials(Source::Master(i))).sum();
+        live += (own + changes) * ciphertext;
+        peak = peak.max(live + copied * ciphertext);
+        let ended: usize = ends.sources.iter().map(|&source| kept(source)).sum();
         let ended = ended + ends.sites.iter().map(|&site| looked_up(site)).sum::<usize>();
         live = live.saturating_sub(ended * ciphertext);
     }
-    // What a bootstrap frees stays with the allocator: its buffers are smaller than those it gives back to the system.
-    (peak + at_once * BOOTSTRAP_BYTES) as f64 + profile.transform_bytes as f64
+    // What a bootstrap frees stays with the pool and the allocator, which have some that nothing uses.
+    const IDLE: usize = 90 << 20;
+    (peak + POOL.max(at_once * BOOTSTRAP_BYTES + IDLE)) as f64 + profile.transform_bytes as f64
 }
 
 /// That a coefficient leaves the interval of the exponential at a modulus raise, in any bootstrap of the run.

@@ -7,7 +7,7 @@ use super::super::route::{RouteError, Target, Wanted};
 use super::super::schedule::{Operand, Read, Schedule, SiteStep};
 use super::images::Image;
 use super::routes::{Dirt, Estimate, Routes};
-use super::{HALF, SWITCHES_PER_BOOTSTRAP};
+use super::{HALF, SWITCHES_PER_BOOTSTRAP, masters};
 use crate::he::ckks::params::RINGS;
 use crate::he::ckks::small::noise::RouteNoise;
 
@@ -120,10 +120,10 @@ fn stands(schedule: &Schedule, site: &SiteStep, read: &Read) -> Vec<Option<Stand
 }
 
 /// The first place of each value in any of the reads, whose polynomials are numbered one after another.
-fn first_of(reads: &[Vec<Option<Stand>>]) -> Vec<Option<Stand>> {
+fn first_of(reads: &[(&Read, Vec<Option<Stand>>)]) -> Vec<Option<Stand>> {
     let mut out: Vec<Option<Stand>> = Vec::new();
     let mut base = 0;
-    for stands in reads {
+    for (_, stands) in reads {
         out.resize(stands.len(), None);
         for (slot, stand) in out.iter_mut().zip(stands).filter(|(slot, _)| slot.is_none()) {
             *slot = stand.map(|(polynomial, place, negate)| (base + polynomial, place, negate));
@@ -204,7 +204,8 @@ fn bootstrap_cost(rings: usize) -> f64 {
 }
 
 /// Lanes for a site and those that take their factor from it, which stand where it does: the fewest bootstraps and key
-/// switches on all ways in and out. A switch on the way in works on narrow ciphertexts, at half the cost.
+/// switches on all ways in and out. A switch on the way in works on narrow ciphertexts, at half the cost, unless it is a
+/// gradient that is routed into its master.
 pub(super) fn choose(
     schedule: &Schedule,
     family: &[usize],
@@ -214,10 +215,10 @@ pub(super) fn choose(
     let Some(&first) = family.first() else { return Ok(Lanes::default()) };
     let site = &schedule.sites[first];
     let samples = if site.per_sample { schedule.batch } else { 1 };
-    let mut reads: Vec<Vec<Option<Stand>>> = Vec::new();
+    let mut reads: Vec<(&Read, Vec<Option<Stand>>)> = Vec::new();
     for &member in family {
         let site = &schedule.sites[member];
-        reads.extend(site.reads.iter().map(|read| stands(schedule, site, read)));
+        reads.extend(site.reads.iter().map(|read| (read, stands(schedule, site, read))));
     }
     let of_family = |term: &&Term| {
         let table = schedule.atoms[term.atom.0 as usize].kind.table();
@@ -232,7 +233,7 @@ pub(super) fn choose(
         })
         .collect();
     let mut candidates: Vec<Lanes> = Vec::new();
-    let of_reads = reads.iter().filter_map(|stands| Lanes::merged(degree, stands));
+    let of_reads = reads.iter().filter_map(|(_, stands)| Lanes::merged(degree, stands));
     let together = Lanes::merged(degree, &first_of(&reads));
     let of_uses = uses.iter().filter_map(|(operand, term, _)| Lanes::of_use(schedule, operand, term));
     for lanes in
@@ -244,9 +245,10 @@ pub(super) fn choose(
     }
     let cost = |lanes: &Lanes| -> Result<f64, RouteError> {
         let mut switches = 0.0;
-        for stands in &reads {
+        for (read, stands) in &reads {
             let targets = read_targets(degree, stands, lanes);
-            switches += Estimate::of(degree, &targets, Dirt::Everywhere)?.cost / 2.0;
+            let share = if masters::is_merged(read, lanes.rings) { 1.0 } else { 0.5 };
+            switches += share * Estimate::of(degree, &targets, Dirt::Everywhere)?.cost;
         }
         for &(operand, term, image) in &uses {
             switches += use_estimate(schedule, (operand, term), image, lanes)?.cost;

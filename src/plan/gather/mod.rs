@@ -7,6 +7,7 @@
 
 mod images;
 mod lanes;
+mod masters;
 mod noise;
 mod routes;
 mod wire;
@@ -20,6 +21,7 @@ use super::schedule::{Operand, Schedule, Stage};
 
 pub use self::images::Image;
 pub use self::lanes::Lanes;
+pub use self::masters::MergedMaster;
 pub use self::routes::{Dirt, Ends, Part, Routes};
 pub use self::wire::Wire;
 
@@ -98,6 +100,24 @@ pub struct GatherPlan {
     pub wires: Vec<Wire>,
     /// By operand.
     pub operands: Vec<OperandRoute>,
+    /// By master: none where it stands as its gradient does.
+    pub masters: Vec<Option<MergedMaster>>,
+}
+
+/// Automorphism key switches of one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// Into look-ups, on narrow ciphertexts.
+    pub look_ups: usize,
+    /// From gradients into the lanes of masters.
+    pub masters: usize,
+    pub operands: usize,
+}
+
+impl Switches {
+    pub fn total(self) -> usize {
+        self.look_ups + self.masters + self.operands
+    }
 }
 
 /// Lanes, the first of the terms whose values stand there, and what is added up in them.
@@ -129,6 +149,7 @@ impl GatherPlan {
             plan.stages.push(gathered);
         }
         if let Some(profile) = schedule.parameters.ckks() {
+            plan.masters = masters::merged(schedule, profile, &mut plan.sites);
             for (index, atom) in schedule.atoms.iter().enumerate() {
                 if schedule.parameters.is_fresh(atom.kind) {
                     plan.wires.extend(wire::wire(schedule, profile, index, &plan.sites, &images)?);
@@ -308,10 +329,13 @@ impl GatherPlan {
         sources.any(|(source, _)| *source == RingSource::Table { site, table })
     }
 
-    /// Automorphism key switches of one step: before look-ups, on narrow ciphertexts, and after them.
-    pub fn switches(&self, schedule: &Schedule) -> [usize; 2] {
-        let into = (0..self.sites.len()).map(|site| self.site_switches(site)).sum();
-        [into, (0..self.operands.len()).map(|operand| self.operand_switches(schedule, operand)).sum()]
+    /// Automorphism key switches of one step.
+    pub fn switches(&self, schedule: &Schedule) -> Switches {
+        Switches {
+            look_ups: (0..self.sites.len()).map(|site| self.site_switches(site)).sum(),
+            masters: self.masters.iter().flatten().map(|own| own.routes.switches()).sum(),
+            operands: (0..self.operands.len()).map(|own| self.operand_switches(schedule, own)).sum(),
+        }
     }
 
     /// Those on the ways of all values that a site looks up.
@@ -326,12 +350,13 @@ impl GatherPlan {
         terms + own.image.map_or(0, |image| image.switches(schedule))
     }
 
-    /// What both ways cost, in key switches: those, and the additions beside them.
-    pub fn move_costs(&self, schedule: &Schedule) -> [f64; 2] {
-        let into = self.sites.iter().flat_map(|site| &site.reads).map(Routes::cost).sum();
+    /// What the ways of look-ups, masters and operands cost, in key switches: those, and the additions beside them.
+    pub fn move_costs(&self, schedule: &Schedule) -> [f64; 3] {
+        let look_ups = self.sites.iter().flat_map(|site| &site.reads).map(Routes::cost).sum();
+        let masters = self.masters.iter().flatten().map(|own| own.routes.cost()).sum();
         let out: f64 = self.operands.iter().flat_map(|own| &own.terms).map(|term| term.routes.cost()).sum();
         let images = self.operands.iter().filter_map(|own| own.image);
-        [into, out + images.map(|image| image.switches(schedule) as f64).sum::<f64>()]
+        [look_ups, masters, out + images.map(|image| image.switches(schedule) as f64).sum::<f64>()]
     }
 
     /// All bootstraps of one step.

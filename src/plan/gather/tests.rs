@@ -99,7 +99,7 @@ fn a_linear_step_takes_two_low_bootstraps_and_two_switches_a_polynomial() {
         assert_eq!(used, [n * m, m * batch], "{n}×{m}: weights, then outputs");
         assert!(plan.bootstraps().all(|own| own.low));
         // Outputs are merged and taken apart again; weights stay where they are.
-        assert_eq!(plan.switches(&schedule)[0], polynomials - 1, "{n}×{m}");
+        assert_eq!(plan.switches(&schedule).look_ups, polynomials - 1, "{n}×{m}");
         let table = |(source, _): &(RingSource, i64)| matches!(source, RingSource::Table { .. });
         for (operand, routes) in schedule.operands.iter().zip(&plan.operands) {
             for term in routes.terms.iter().filter(|term| term.sources.iter().any(table)) {

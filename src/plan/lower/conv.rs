@@ -29,7 +29,7 @@ impl Lowering<'_> {
     }
 
     /// The value of an operand as a leaf.
-    fn leaf(&mut self, id: NodeId, operand: NodeId) -> Form {
+    pub(super) fn leaf(&mut self, id: NodeId, operand: NodeId) -> Form {
         let form = self.form(operand);
         if self.is_leaf(&form) {
             return form;

@@ -15,6 +15,7 @@ mod chain;
 mod conv;
 mod multiply;
 mod phases;
+mod public;
 
 use phases::Phases;
 
@@ -409,7 +410,8 @@ impl<'a> Lowering<'a> {
         if let Some(atom) = form.as_atom()
             && let AtomKind::Product(product) = self.out.atoms[atom.0 as usize].kind
             && self.depth[product] < self.target.depth
-            && matches!(self.out.products[product].kind, ProductKind::Contract(_))
+            && let ProductKind::Contract(own) = &self.out.products[product].kind
+            && own.labels[2].iter().map(|&label| own.size(label)).eq(form.shape.iter().copied())
         {
             return (Side::Product(product), self.depth[product]);
         }

@@ -89,8 +89,8 @@ impl Lowering<'_> {
         }
         for (value, mask) in [(0, 1), (1, 0)] {
             let (value, mask) = (operands[value], operands[mask]);
-            if let Op::Const(_) = &self.graph.node(mask).op {
-                return Err(self.unsupported(id, "a public tensor times an encrypted one, element by element, has no layout in this version"));
+            if let Op::Const(factors) = &self.graph.node(mask).op {
+                return self.public_product(id, value, factors);
             }
             let Op::Lut(function) = &self.graph.node(mask).op else { continue };
             let source = self.graph.operands(mask)[0];
