@@ -225,7 +225,7 @@ impl Builder<'_> {
             [operand.noise, operand.hidden_noise] = noise;
         }
         for (master, merged) in schedule.masters.iter_mut().zip(&plan.masters) {
-            master.route_noise = merged.as_ref().map_or(0.0, |own| own.routes.added_units(profile));
+            master.route_noise = merged.as_ref().map_or(0.0, |own| own.routes.units(profile));
         }
     }
 

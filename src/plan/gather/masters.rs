@@ -79,7 +79,7 @@ pub(super) fn merged(
     for (step, own) in schedule.sites.iter().zip(sites) {
         let ([read], [routes]) = (&step.reads[..], &mut own.reads[..]) else { continue };
         let Some(master) = master_of(read) else { continue };
-        let quiet = routes.added_units(profile) <= largest_units;
+        let quiet = routes.units(profile) <= largest_units;
         if is_merged(read, own.lanes.rings) && readers(master) == 1 && quiet {
             let routes = std::mem::replace(routes, unmoved(own.lanes.rings));
             out[master] = Some(MergedMaster { layout: own.lanes.layout(schedule.degree()), routes });

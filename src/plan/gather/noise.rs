@@ -5,14 +5,7 @@ use crate::he::ckks::small::noise::{fresh_units, switch_units, variance_units};
 
 use super::super::functions::RingFunction;
 use super::super::schedule::Schedule;
-use super::{GatherPlan, RingSource, Routes};
-
-impl Routes {
-    /// Standard deviation, in units, of what the key switches add where values stand.
-    pub fn added_units(&self, profile: &RingProfile) -> f64 {
-        variance_units(profile, self.noise().values(), 0.0).sqrt()
-    }
-}
+use super::{GatherPlan, RingSource};
 
 impl GatherPlan {
     /// Standard deviations of the errors of all operands, in units: where values stand, and where none do. `functions` are those

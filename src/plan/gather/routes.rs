@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::super::route::{RouteError, Target, Wanted, route};
-use crate::he::ckks::small::noise::RouteNoise;
+use crate::he::ckks::params::RingProfile;
+use crate::he::ckks::small::noise::{RouteNoise, variance_units};
 use crate::he::ckks::small::program::Program;
 
 /// Where sources may differ from zero.
@@ -199,6 +200,13 @@ impl Routes {
     /// The largest noise of a target.
     pub fn noise(&self) -> RouteNoise {
         largest(self.parts.iter().map(|part| part.noise(self.layers)))
+    }
+}
+
+impl Routes {
+    /// Standard deviation of what its key switches add to a value, in units.
+    pub fn units(&self, profile: &RingProfile) -> f64 {
+        variance_units(profile, self.noise().values(), 0.0).sqrt()
     }
 }
 

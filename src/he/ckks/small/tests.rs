@@ -285,17 +285,17 @@ fn assert_reached(program: &Program, made: &[SmallCiphertext], places: &[Vec<usi
     }
 }
 
-/// A sixteenth of two sources, in targets of so many neighbours each, which come from all over their source.
+/// Half of the values of two sources, in targets of so many neighbours each, which come from all over their source.
 fn neighbours(count: usize) -> Vec<crate::plan::route::Target> {
     let wanted = |t: usize, i: usize| crate::plan::route::Wanted {
         source: t % 2,
-        from: (((t * count + i) * 16 + 3 * (t % 2)) % DEGREE) as u32,
+        from: ((t * count + i) * 2 + t % 2) as u32,
         to: (100 * t + count - i) as u32 % DEGREE as u32,
         negate: i.is_multiple_of(3),
     };
     let target =
         |t| crate::plan::route::Target { wanted: (0..count).map(|i| wanted(t, i)).collect(), clean: true };
-    (0..256 / count).map(target).collect()
+    (0..DEGREE / 2 / count).map(target).collect()
 }
 
 #[test]
@@ -303,12 +303,12 @@ fn sums_of_isolated_values_have_the_predicted_noise() {
     let full = [values(40, 1), values(40, 2)];
     // Nothing but noise where no value is taken from.
     let taken = |x: &Vec<i64>, s: usize| -> Vec<i64> {
-        (0..DEGREE).map(|i| if i % 16 == 3 * s { x[i] } else { 0 }).collect()
+        (0..DEGREE).map(|i| if i % 2 == s { x[i] } else { 0 }).collect()
     };
     let sparse = [taken(&full[0], 0), taken(&full[1], 1)];
     for (x, is_sparse) in [(full, false), (sparse, true)] {
         let sources = x.each_ref().map(|x| encrypt(x));
-        let dirty = |s: usize, i: u32| !is_sparse || i as usize % 16 == 3 * s;
+        let dirty = |s: usize, i: u32| !is_sparse || i as usize % 2 == s;
         assert_neighbours(&x, &sources, &dirty);
     }
 }
