@@ -199,13 +199,28 @@ pub fn initial(schedule: &Schedule) -> Vec<Vec<f32>> {
     schedule.masters.iter().map(|m| (0..m.elements).map(|_| rng.random_range(-0.8..0.8)).collect()).collect()
 }
 
-/// A run on ciphertexts against simulations of it, value by value: they differ no more than simulations among themselves.
+/// A run on ciphertexts against simulations of it, and that the noise is not all there is to see.
 pub fn encrypted_is_as_simulated(
     schedule: &Schedule,
     batch: &Batch<'_>,
     initial: &[Vec<f32>],
     encrypted: &Trace,
 ) {
+    let hidden = hidden_by_noise(schedule, batch, initial, encrypted);
+    // Behind several tables of seven bits, gradients may drown in it.
+    let most = (schedule.operands.len() + schedule.products.len()) / 8;
+    let most = if schedule.parameters.is_ckks() { 0 } else { most };
+    assert!(hidden.len() <= most, "{hidden:?}");
+}
+
+/// A run on ciphertexts against simulations of it, value by value: they differ no more than simulations among themselves. Returns
+/// the tensors that are smaller than their noise.
+pub fn hidden_by_noise(
+    schedule: &Schedule,
+    batch: &Batch<'_>,
+    initial: &[Vec<f32>],
+    encrypted: &Trace,
+) -> Vec<String> {
     let traces: Vec<_> = (0..9)
         .map(|seed| SimulateEngine::new(schedule, initial.to_vec(), seed).trace(batch).unwrap())
         .collect();
@@ -240,10 +255,7 @@ pub fn encrypted_is_as_simulated(
         let runs = traces.iter().map(|trace| &*trace.products[i]).collect();
         check(format!("product {i}"), &encrypted.products[i], runs, product.noise.max(1.0));
     }
-    // Noise must not be all there is to see; behind several tables of seven bits, gradients may drown in it.
-    let most = (schedule.operands.len() + schedule.products.len()) / 8;
-    let most = if schedule.parameters.is_ckks() { 0 } else { most };
-    assert!(hidden.len() <= most, "{hidden:?}");
+    hidden
 }
 
 /// Every operand and product of a step on ciphertexts: `integers` decrypts the places of a layout for so many samples.
