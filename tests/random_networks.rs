@@ -51,6 +51,7 @@ impl Network {
         let text = format!(
             "use std::{{conv2d, max_pool, avg_pool, global_avg_pool, dropout, flatten, dense, tanh, binary_cross_entropy}}\n\
              fn doubled(x: [c, h, w]) -> [c, h, w] {{ x + tanh(x) }}\n\
+             fn weighted(x: [2, h, w]) -> [2, h, w] {{ x * reshape([0.3, 0.7], [2, 1, 1]) }}\n\
              data d = csv(\"d.csv\") {{ label: y, positive: yes, scale: none, split: 0.8 }}\n\
              model M(x: [{channels}, {height}, {width}]) -> [1] {{ x{layers} |> flatten |> dense(1) }}\n\
              train M on d {{ loss: binary_cross_entropy, batch: {}, sgd: rate 1, epochs: 1 }}\n",
@@ -78,6 +79,7 @@ fn network() -> impl Strategy<Value = Network> {
         "conv2d(2, kernel: 2, pad: same) |> tanh",
         "global_avg_pool",
         "flatten |> dense(5) |> tanh",
+        "conv2d(2, kernel: 1) |> tanh |> weighted |> tanh",
         "dropout(1/4)",
     ]);
     (conv, 1usize..=2, [5usize..=8, 5usize..=8], between, end, 1usize..=4).prop_map(
@@ -177,4 +179,11 @@ proptest! {
 fn groups_of_channels_stay_apart() {
     let layers = ["conv2d(2, kernel: 2, stride: 2, pad: valid, groups: 2)", "max_pool(2) |> tanh"];
     check(&Network { image: [4, 6, 5], layers: layers.map(str::to_owned).to_vec(), batch: 3 }, true);
+}
+
+/// Factors that are no whole multiples of the least one are a product with a public diagonal.
+#[test]
+fn public_factors_by_elements_are_those_of_the_clear() {
+    let layers = ["conv2d(2, kernel: 2) |> tanh |> weighted |> tanh"];
+    check(&Network { image: [1, 5, 6], layers: layers.map(str::to_owned).to_vec(), batch: 2 }, true);
 }
