@@ -70,6 +70,7 @@ snapshots! {
     a_window_larger_than_its_image: "model M(x: [1, 4, 6]) -> [2] {\n    x |> max_pool(size: 5) |> flatten |> dense(2)\n}\n";
     one_error_for_what_a_layer_requires: "model M(x: [4, 8, 8]) -> [6, 6, 6] {\n    x |> conv2d(6, groups: 4)\n}\n";
     a_loss_of_classes_for_a_number: &format!("model M(x: [30]) -> [1] {{ x |> dense(1) }}{}", TRAIN.replace("label", "target"));
+    a_softmax_of_one_output: &format!("model M(x: [30]) -> [1] {{ x |> dense(1) }}{}", TRAIN.replace("binary_cross_entropy", "cross_entropy"));
     a_tensor_that_is_too_large: "model M(x: [30]) -> [1] { x |> dense(100000000) |> dense(1) }\n";
 }
 

@@ -15,7 +15,7 @@ const STEPS: usize = 12;
 /// A training of `body` on four inputs, with one output.
 fn training(body: &str, options: &str, scheme: SchemeChoice) -> Training {
     let text = format!(
-        "use std::{{dense, relu, mean_squared_error}}\n\
+        "use std::{{dense, relu, square, mean_squared_error}}\n\
          data d = csv(\"d.csv\") {{ target: y, scale: none, split: 0.8 }}\n\
          model M(x: [4]) -> [1] {{ {body} }}\n\
          train M on d {{ loss: mean_squared_error, batch: {BATCH}, {options}, epochs: {STEPS} }}\n"
@@ -115,4 +115,10 @@ fn a_mean_over_three_values_stands_beside_its_values() {
     let body =
         "let h = x |> dense(6) |> relu\n    concat([mean(reshape(h, [2, 3]), axis: 1), h]) |> dense(1)";
     follows_the_clear_engine(body, "sgd: rate 1/4", &LIMITS[..1]);
+}
+
+#[test]
+fn linear_slopes_are_read_in_the_range_of_the_forward_pass() {
+    // 2z reaches far beyond the range of gradients.
+    follows_the_clear_engine("x |> dense(4) |> square |> dense(1)", "sgd: rate 1/8", &LIMITS[..1]);
 }

@@ -192,6 +192,14 @@ impl Fusion<'_> {
         self.old.users(id).iter().any(|user| matches!(self.old.node(*user).op, Op::Lut(_)))
     }
 
+    /// Whether a node is a table's slope that multiplies a gradient. A linear one stays a table: its value is read where the
+    /// table's is, in the range of the forward pass, and not as if it were a gradient.
+    fn is_slope(&self, id: NodeId) -> bool {
+        let node = self.old.node(id);
+        let multiplies = |user: &NodeId| matches!(self.old.node(*user).op, Op::Mul);
+        matches!(node.op, Op::Lut(_)) && node.origin.derivative && self.old.users(id).iter().any(multiplies)
+    }
+
     /// Copies an operation that is no part of a fused function.
     fn copy(&mut self, id: NodeId) -> Result<NodeId, ShapeError> {
         let node = self.old.node(id).clone();
@@ -212,6 +220,16 @@ impl Fusion<'_> {
         let node = self.old.node(id);
         let (shape, origin) = (node.shape.clone(), node.origin.clone());
         let Some(terms) = self.terms[id.index()].clone() else { return self.copy(id) };
+        if let [part] = terms.parts.as_slice()
+            && part.name.is_some()
+            && self.is_slope(id)
+        {
+            let root = self.built_root(part.root)?;
+            let expr = part.expr.clone().add(ScalarExpr::Const(terms.constant));
+            let table = self.table(root, expr, part.name.clone(), &origin)?;
+            self.built[id.index()] = Some(table);
+            return Ok(table);
+        }
         let mut sum = None;
         let mut constant = terms.constant;
         for part in terms.parts {

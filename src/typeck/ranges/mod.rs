@@ -399,7 +399,12 @@ impl Solver<'_> {
     fn usual(&self, id: NodeId) -> Range {
         let made = self.made[id.index()];
         let preactivation = (made.dense || made.convolution) && !made.table;
-        let (range, why) = if self.graph.node(id).origin.derivative {
+        let node = self.graph.node(id);
+        let bound = self.ranges.certain[id.index()].bound();
+        let (range, why) = if node.origin.derivative && matches!(node.op, Op::Lut(_)) && bound.is_finite() {
+            // A slope is no gradient: it multiplies one.
+            (power_above(bound), Reason::Certain)
+        } else if node.origin.derivative {
             (self.clip_of(id).map_or(1.0, |bound| power_above(bound).max(1.0)), Reason::Gradient)
         } else if let Some(rms) = self.rms[id.index()] {
             (power_above(6.0 * rms), Reason::Size)
